@@ -1,0 +1,16 @@
+//! Highwater's pure core: values, decisions and the ports to the outside.
+//!
+//! Nothing here knows AWS, reads a clock or the environment, or runs asynchronously by itself; time,
+//! ids and randomness are passed in. The words are DynamoDB's own: an *item* has a *key*; a table is
+//! scanned in *segments*, *page* by page; a *part* is one immutable object of a *snapshot*; a
+//! *checkpoint* is the durable progress of one segment.
+
+pub mod control_table;
+pub mod failure;
+pub mod ids;
+pub mod key;
+pub mod object_store;
+pub mod scan;
+pub mod selection;
+pub mod snapshot;
+pub mod table;
