@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
@@ -18,6 +19,16 @@ impl UnixMillis {
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// The moment that an RFC 3339 text names, or `None` if it names none after 1970.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let at = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+            .ok()?;
+        u64::try_from(at.unix_timestamp_nanos() / 1_000_000)
+            .ok()
+            .map(Self)
     }
 
     /// RFC 3339 in UTC with milliseconds, as AWS's manifests write it: `2026-01-14T10:18:50.622Z`.
@@ -65,6 +76,16 @@ impl SnapshotId {
     #[must_use]
     pub fn new(at: UnixMillis, random: u32) -> Self {
         Self(format!("{:014}-{random:08x}", at.0))
+    }
+
+    /// The id of the snapshot that an execution makes when it is not told another one.
+    ///
+    /// The same execution always names the same snapshot, so that a retried plan finds what it began.
+    #[must_use]
+    pub fn of_execution(execution_id: &str, started_at: UnixMillis) -> Self {
+        let digest: [u8; 32] = Sha256::digest(execution_id.as_bytes()).into();
+        let [a, b, c, d, ..] = digest;
+        Self::new(started_at, u32::from_be_bytes([a, b, c, d]))
     }
 
     /// The id as text.
@@ -226,7 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn an_execution_always_names_the_same_snapshot() {
+        let id = |execution| SnapshotId::of_execution(execution, UnixMillis(1_768_385_930_622));
+        assert_eq!(id("a"), id("a"));
+        assert_ne!(id("a"), id("b"));
+        assert_eq!(id("a").as_str().parse::<SnapshotId>(), Ok(id("a")));
+    }
+
+    #[test]
     fn times_are_written_as_aws_writes_them() {
+        let at = UnixMillis::from_rfc3339("2026-01-14T10:18:50.622Z");
+        assert_eq!(at, Some(UnixMillis(1_768_385_930_622)));
+        assert_eq!(UnixMillis::from_rfc3339("yesterday"), None);
         assert_eq!(
             UnixMillis(1_768_385_930_622).to_rfc3339(),
             "2026-01-14T10:18:50.622Z"

@@ -5,11 +5,21 @@
 //! scanned in *segments*, *page* by page; a *part* is one immutable object of a *snapshot*; a
 //! *checkpoint* is the durable progress of one segment.
 
+pub mod backoff;
+pub mod budget;
+pub mod capacity;
 pub mod control_table;
 pub mod failure;
 pub mod ids;
+pub mod item_finder;
+pub mod item_size;
 pub mod key;
+pub mod layout;
+pub mod manifest;
+pub mod metadata;
 pub mod object_store;
+pub mod part;
+pub mod part_reader;
 pub mod scan;
 pub mod selection;
 pub mod snapshot;

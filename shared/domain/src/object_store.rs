@@ -1,11 +1,13 @@
 //! The port to the place where snapshots live: a bucket, or a directory that behaves like one.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::failure::Failure;
+use crate::layout::Destination;
 
 /// An object to be written, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,4 +98,10 @@ pub trait ObjectStore: Debug + Send + Sync {
 
     /// Deletes these keys, at most 1000 in a call. Keys that are not there count as deleted.
     async fn delete(&self, keys: &[String]) -> Result<(), Failure>;
+}
+
+/// Opens the store that a destination names.
+pub trait Stores: Debug + Send + Sync {
+    /// The store of `destination`; fails where this program cannot reach that kind of place.
+    fn open(&self, destination: &Destination) -> Result<Arc<dyn ObjectStore>, Failure>;
 }

@@ -51,6 +51,15 @@ impl Compression {
             Self::Zstd => "json.zst",
         }
     }
+
+    /// How an object of this name is compressed, or `None` if its suffix is neither's.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Gzip, Self::Zstd].into_iter().find(|compression| {
+            name.strip_suffix(compression.suffix())
+                .is_some_and(|stem| stem.ends_with('.'))
+        })
+    }
 }
 
 /// The control table's record of one snapshot: the frozen plan, and its state.

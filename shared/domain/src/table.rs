@@ -175,6 +175,11 @@ pub trait TableDescriber: Debug + Send + Sync {
     /// Fails if `DescribeTable` does; a failure of the other three calls is noted in
     /// [`TableSettings::unavailable`].
     async fn describe(&self, table: &str) -> Result<TableSettings, Failure>;
+
+    /// The table's UUID alone, to see whether it is still the same table.
+    async fn table_id(&self, table: &str) -> Result<Option<String>, Failure> {
+        Ok(self.describe(table).await?.table_id().map(str::to_owned))
+    }
 }
 
 #[cfg(test)]

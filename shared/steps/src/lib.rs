@@ -1,1 +1,29 @@
+//! The use cases of Highwater, one file per workflow step, over the ports that the core declares.
+//!
+//! A Lambda function and the command line run the same code: the state machine names a step, a function
+//! of the same name wires it, and this crate does it. Nothing here names an AWS SDK.
+//!
+//! | state | file | what it leaves behind |
+//! |---|---|---|
+//! | `PlanBackup` | [`plan_backup`] | the snapshot's record, `backup.json` (`running`), `table.json` |
+//! | `ScanSegment` | [`scan_segment`] | parts and checkpoints |
+//! | `FinalizeBackup` | [`finalize_backup`] | manifests, and `backup.json` (`completed` or `failed`) |
 
+pub mod delete_snapshot;
+pub mod deps;
+pub mod error;
+pub mod finalize_backup;
+pub mod list_snapshots;
+pub mod pace;
+pub mod plan_backup;
+pub mod read_snapshot;
+pub mod request;
+pub mod scan_segment;
+pub mod seal;
+pub mod segment_pages;
+pub mod snapshot_info;
+pub mod status;
+pub mod write_part;
+
+pub use deps::{Deps, Observer, StopFlag};
+pub use error::{ErrorName, StepError};

@@ -1,0 +1,85 @@
+//! How much time an invocation has left.
+
+use std::fmt::Debug;
+
+use crate::ids::UnixMillis;
+
+/// The clock, as a port: nothing in the core asks the system for the time.
+pub trait Clock: Debug + Send + Sync {
+    /// Now.
+    fn now(&self) -> UnixMillis;
+}
+
+/// The time of one invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    deadline: Option<UnixMillis>,
+    margin_ms: u64,
+}
+
+/// The share of an invocation that is kept for ending it: encode and upload the last part, commit it.
+const MARGIN_SHARE: u64 = 4;
+
+/// The most that is kept, in milliseconds.
+const MARGIN_MAX_MS: u64 = 30_000;
+
+impl Budget {
+    /// No deadline: a command on somebody's machine.
+    pub const UNLIMITED: Self = Self {
+        deadline: None,
+        margin_ms: 0,
+    };
+
+    /// An invocation that began at `now` and is killed at `deadline`.
+    ///
+    /// A quarter of its time, at most half a minute, is kept in reserve.
+    #[must_use]
+    pub fn until(deadline: UnixMillis, now: UnixMillis) -> Self {
+        let margin_ms = (deadline.since(now) / MARGIN_SHARE).min(MARGIN_MAX_MS);
+        Self {
+            deadline: Some(deadline),
+            margin_ms,
+        }
+    }
+
+    /// Whether it is time to put down the pen.
+    #[must_use]
+    pub fn is_spent(&self, now: UnixMillis) -> bool {
+        self.left_ms(now) == Some(0)
+    }
+
+    /// The milliseconds until then; `None` without a deadline.
+    #[must_use]
+    pub fn left_ms(&self, now: UnixMillis) -> Option<u64> {
+        self.deadline
+            .map(|deadline| deadline.since(now).saturating_sub(self.margin_ms))
+    }
+
+    /// Whether a wait of `ms` from `now` ends before it is time to stop.
+    #[must_use]
+    pub fn allows_wait(&self, now: UnixMillis, ms: u64) -> bool {
+        self.left_ms(now).is_none_or(|left| ms < left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_is_kept_but_never_more_than_half_a_minute() {
+        let short = Budget::until(UnixMillis(4_000), UnixMillis(0));
+        assert!(!short.is_spent(UnixMillis(2_999)) && short.is_spent(UnixMillis(3_000)));
+        let long = Budget::until(UnixMillis(900_000), UnixMillis(0));
+        assert!(!long.is_spent(UnixMillis(869_999)) && long.is_spent(UnixMillis(870_000)));
+        assert!(
+            long.allows_wait(UnixMillis(0), 869_999) && !long.allows_wait(UnixMillis(0), 870_000)
+        );
+    }
+
+    #[test]
+    fn without_a_deadline_there_is_always_time() {
+        assert!(!Budget::UNLIMITED.is_spent(UnixMillis(u64::MAX)));
+        assert!(Budget::UNLIMITED.allows_wait(UnixMillis(0), u64::MAX));
+    }
+}

@@ -1,0 +1,84 @@
+//! What every step works with: the ports, and who watches.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use highwater_domain::budget::{Budget, Clock};
+use highwater_domain::control_table::ControlTable;
+use highwater_domain::object_store::Stores;
+use highwater_domain::scan::{Page, TableScanner};
+use highwater_domain::snapshot::PartRow;
+use highwater_domain::table::TableDescriber;
+
+use crate::pace::Pace;
+
+/// The ports of the backup workflow.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// Reads pages.
+    pub scanner: Arc<dyn TableScanner>,
+    /// Reads settings.
+    pub describer: Arc<dyn TableDescriber>,
+    /// Opens buckets and directories.
+    pub stores: Arc<dyn Stores>,
+    /// Keeps snapshots, checkpoints and part rows.
+    pub control: Arc<dyn ControlTable>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Keeps the scan within its read capacity.
+    pub pace: Arc<Pace>,
+    /// Is told of progress.
+    pub observer: Arc<dyn Observer>,
+    /// Asks for an early, orderly end.
+    pub stop: StopFlag,
+}
+
+impl Deps {
+    /// Whether a step should end as soon as it can do so without losing work.
+    #[must_use]
+    pub fn should_stop(&self, budget: &Budget) -> bool {
+        self.stop.is_set() || budget.is_spent(self.clock.now())
+    }
+}
+
+/// Set once, by a signal; read between pages.
+#[derive(Clone, Debug, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Asks every step that shares this flag to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody has asked.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Hears of progress as it happens, for progress bars, logs and metrics. Must not block.
+pub trait Observer: Debug + Send + Sync {
+    /// A page arrived.
+    fn page(&self, _segment: u32, _page: &Page) {}
+
+    /// A part was committed, and this worker wrote it.
+    fn part(&self, _row: &PartRow) {}
+
+    /// A part that somebody else had created was found and committed.
+    fn adopted(&self, _row: &PartRow) {}
+
+    /// A request was throttled or failed in passing, and is tried again after `wait_ms`.
+    fn retrying(&self, _segment: u32, _reason: &str, _wait_ms: u64) {}
+
+    /// A segment is done.
+    fn segment_done(&self, _segment: u32) {}
+}
+
+/// Watches nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}

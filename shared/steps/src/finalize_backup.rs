@@ -1,0 +1,304 @@
+//! FinalizeBackup: ends a snapshot, one way or the other.
+//!
+//! Only this step writes `completed`, and only after it has seen every segment done and every part in the
+//! store with its size, hash and count. It checkpoints its own progress, so that a snapshot of any number of
+//! parts is checked by as many invocations as it takes.
+
+use futures::StreamExt as _;
+use highwater_domain::budget::Budget;
+use highwater_domain::control_table::{Cas, Versioned};
+use highwater_domain::ids::SnapshotId;
+use highwater_domain::object_store::ObjectStore;
+use highwater_domain::part_reader::read_part;
+use highwater_domain::snapshot::{PartId, PartRow, SnapshotRecord, Status, Verified};
+use serde::{Deserialize, Serialize};
+
+use crate::deps::Deps;
+use crate::error::StepError;
+use crate::plan_backup::PlanInput;
+use crate::request::BackupRequest;
+use crate::seal;
+use crate::status::{self, Progress};
+
+/// How many part rows are read, and then checked, at a time.
+const PARTS_PER_READ: u32 = 100;
+
+/// How many parts are checked at once.
+const CHECKS_AT_ONCE: usize = 16;
+
+/// How many parts are checked between two checkpoints.
+const PARTS_PER_CHECKPOINT: u64 = 2000;
+
+/// The input of the state `FinalizeBackup`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FinalizeInput {
+    /// The snapshot, once there is one.
+    pub snapshot_id: Option<SnapshotId>,
+    /// The execution whose snapshot it is.
+    pub execution_id: Option<String>,
+    /// When that execution started; with the request it tells the id of a snapshot whose plan broke off.
+    pub started_at: Option<String>,
+    /// The execution's input.
+    pub request: Option<BackupRequest>,
+    /// What went wrong; the snapshot is then marked `failed` and nothing is checked.
+    pub failure: Option<FailureInput>,
+}
+
+/// A caught error, as the state machine puts it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FailureInput {
+    /// The error's name.
+    pub error: String,
+    /// Its message, which Lambda wraps in JSON.
+    #[serde(default)]
+    pub cause: String,
+}
+
+/// The output of the state `FinalizeBackup`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalizeOutput {
+    /// The snapshot.
+    pub snapshot_id: SnapshotId,
+    /// Whether it ended; otherwise the state runs again.
+    pub done: bool,
+    /// Its status now; `None` if there never was a record.
+    pub status: Option<Status>,
+}
+
+impl FinalizeInput {
+    fn snapshot_id(&self) -> Result<SnapshotId, StepError> {
+        if let Some(id) = &self.snapshot_id {
+            return Ok(id.clone());
+        }
+        let (Some(execution_id), Some(started_at)) = (&self.execution_id, &self.started_at) else {
+            return Err(StepError::InvalidInput(
+                "`snapshot_id`, or `execution_id` and `started_at`, must say which snapshot to end"
+                    .into(),
+            ));
+        };
+        PlanInput {
+            request: self.request.clone().unwrap_or_default(),
+            execution_id: execution_id.clone(),
+            started_at: started_at.clone(),
+        }
+        .snapshot_id()
+    }
+}
+
+impl FailureInput {
+    /// The message inside Lambda's JSON, or the cause as it is.
+    fn message(&self) -> String {
+        let wrapped: Option<serde_json::Value> = serde_json::from_str(&self.cause).ok();
+        let message = wrapped
+            .as_ref()
+            .and_then(|cause| cause["errorMessage"].as_str());
+        format!("{}: {}", self.error, message.unwrap_or(&self.cause))
+    }
+}
+
+/// Seals the snapshot, or marks it failed.
+pub async fn run(
+    deps: &Deps,
+    input: &FinalizeInput,
+    budget: Budget,
+) -> Result<FinalizeOutput, StepError> {
+    let id = input.snapshot_id()?;
+    let output = |done, status| FinalizeOutput {
+        snapshot_id: id.clone(),
+        done,
+        status,
+    };
+    if let Some(failure) = &input.failure {
+        if deps
+            .control
+            .snapshot(&id)
+            .await
+            .map_err(StepError::Control)?
+            .is_none()
+        {
+            return Ok(output(true, None));
+        }
+        let execution = input.execution_id.as_deref();
+        let status = status::mark_failed(deps, &id, execution, &failure.message()).await?;
+        return Ok(output(true, Some(status)));
+    }
+    let current = status::load(deps, &id).await?;
+    let store = status::open_store(deps, &current.value)?;
+    if current.value.status == Status::Completed {
+        // Sealed by an earlier try that may have died before it could say so.
+        status::project(deps, store.as_ref(), &id).await?;
+        return Ok(output(true, Some(Status::Completed)));
+    }
+    refuse_foreign(&current.value, input.execution_id.as_deref())?;
+    status::check_same_table(deps, &current.value).await?;
+    let progress = all_segments_done(deps, &current.value).await?;
+    let Some(checked) = check_parts(deps, store.as_ref(), current, &budget).await? else {
+        return Ok(output(false, Some(Status::Running)));
+    };
+    seal::seal(deps, store.as_ref(), checked, &progress).await?;
+    Ok(output(true, Some(Status::Completed)))
+}
+
+/// A snapshot that was marked failed, or taken over by another execution, is no longer ours to end.
+fn refuse_foreign(record: &SnapshotRecord, execution_id: Option<&str>) -> Result<(), StepError> {
+    let interrupted = |reason: &str| StepError::Interrupted {
+        id: record.id.clone(),
+        reason: reason.to_owned(),
+    };
+    if execution_id.is_some_and(|execution| execution != record.request_id) {
+        return Err(interrupted("another execution has taken it over"));
+    }
+    if record.status == Status::Running {
+        Ok(())
+    } else {
+        Err(interrupted("it was marked failed meanwhile"))
+    }
+}
+
+async fn all_segments_done(deps: &Deps, record: &SnapshotRecord) -> Result<Progress, StepError> {
+    let progress = status::progress(deps.control.as_ref(), &record.id).await?;
+    let unfinished = u64::from(record.total_segments).saturating_sub(progress.segments_done);
+    if unfinished == 0 {
+        return Ok(progress);
+    }
+    Err(StepError::SegmentsUnfinished {
+        id: record.id.clone(),
+        unfinished,
+        total: record.total_segments,
+    })
+}
+
+/// Checks every part from the finalizer's checkpoint on. `None` if time ran out; the checkpoint tells where.
+async fn check_parts(
+    deps: &Deps,
+    store: &dyn ObjectStore,
+    mut current: Versioned<SnapshotRecord>,
+    budget: &Budget,
+) -> Result<Option<Versioned<SnapshotRecord>>, StepError> {
+    let mut verified = current.value.verified.clone();
+    let mut saved_parts = verified.totals.parts;
+    loop {
+        let id = &current.value.id;
+        let rows = deps
+            .control
+            .parts(id, verified.after, PARTS_PER_READ)
+            .await
+            .map_err(StepError::Control)?;
+        let at_end = rows.is_empty();
+        let stopping = deps.should_stop(budget);
+        if at_end || stopping || verified.totals.parts - saved_parts >= PARTS_PER_CHECKPOINT {
+            current = save(deps, current, &verified).await?;
+            saved_parts = verified.totals.parts;
+        }
+        if at_end {
+            return Ok(Some(current));
+        }
+        if stopping && deps.stop.is_set() {
+            return Err(StepError::Interrupted {
+                id: current.value.id,
+                reason: "a stop was asked for".into(),
+            });
+        }
+        if stopping {
+            return Ok(None);
+        }
+        check_rows(store, &current.value, &rows, &mut verified).await?;
+    }
+}
+
+async fn save(
+    deps: &Deps,
+    current: Versioned<SnapshotRecord>,
+    verified: &Verified,
+) -> Result<Versioned<SnapshotRecord>, StepError> {
+    if current.value.verified == *verified {
+        return Ok(current);
+    }
+    let record = SnapshotRecord {
+        verified: verified.clone(),
+        ..current.value
+    };
+    match deps
+        .control
+        .update_snapshot(current.version, &record)
+        .await
+        .map_err(StepError::Control)?
+    {
+        Cas::Applied(version) => Ok(Versioned {
+            value: record,
+            version,
+        }),
+        Cas::Lost => Err(StepError::Interrupted {
+            id: record.id,
+            reason: "another execution is ending it at the same time".into(),
+        }),
+    }
+}
+
+async fn check_rows(
+    store: &dyn ObjectStore,
+    record: &SnapshotRecord,
+    rows: &[PartRow],
+    verified: &mut Verified,
+) -> Result<(), StepError> {
+    for row in rows {
+        check_order(verified.after, row.id)?;
+        verified.after = Some(row.id);
+        verified.totals.add(row);
+    }
+    let mut checks = futures::stream::iter(rows.iter().map(|row| check_part(store, record, row)))
+        .buffer_unordered(CHECKS_AT_ONCE);
+    while let Some(check) = checks.next().await {
+        check?;
+    }
+    Ok(())
+}
+
+/// The parts of a segment are numbered from 0 without holes.
+fn check_order(before: Option<PartId>, part: PartId) -> Result<(), StepError> {
+    let follows = match before {
+        Some(before) if before.segment == part.segment => part.number == before.number + 1,
+        Some(before) => part.segment > before.segment && part.number == 0,
+        None => part.number == 0,
+    };
+    if follows {
+        return Ok(());
+    }
+    Err(StepError::PartMissing(format!(
+        "before part {} of segment {}",
+        part.number, part.segment
+    )))
+}
+
+/// Existence, size, hash and count of one part. Where the store keeps no hash, the part is read back.
+async fn check_part(
+    store: &dyn ObjectStore,
+    record: &SnapshotRecord,
+    row: &PartRow,
+) -> Result<(), StepError> {
+    let url = || store.url(&row.object);
+    let facts = store.facts(&row.object).await.map_err(StepError::Store)?;
+    let facts = facts.ok_or_else(|| StepError::PartMissing(url()))?;
+    if facts.bytes != row.stored_bytes {
+        let (found, expected) = (facts.bytes, row.stored_bytes);
+        return Err(StepError::PartCorrupt(format!(
+            "{} has {found} bytes where {expected} were written",
+            url()
+        )));
+    }
+    let (Some(sha256), Some(items)) = (facts.sha256, facts.item_count) else {
+        let body = store.read(&row.object).await.map_err(StepError::Store)?;
+        let body = body.ok_or_else(|| StepError::PartMissing(url()))?;
+        read_part(&body, row, record.compression, |_| ())?;
+        return Ok(());
+    };
+    if hex::encode(sha256) != row.sha256 || items != row.items {
+        return Err(StepError::PartCorrupt(format!(
+            "{} is not what was written: hash or item count differ",
+            url()
+        )));
+    }
+    Ok(())
+}

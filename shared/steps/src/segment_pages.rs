@@ -1,0 +1,179 @@
+//! The pages of one segment: paced, retried, and fetched one ahead.
+
+use std::time::Duration;
+
+use highwater_domain::backoff::Backoff;
+use highwater_domain::budget::Budget;
+use highwater_domain::failure::FailureKind;
+use highwater_domain::key::Key;
+use highwater_domain::scan::{Page, ScanRequest};
+use highwater_domain::snapshot::SnapshotRecord;
+use tokio::task::JoinHandle;
+
+use crate::deps::Deps;
+use crate::error::StepError;
+
+/// What came of asking for a page.
+#[derive(Debug)]
+pub enum Fetched {
+    /// A page, and how often it was throttled before.
+    Page(Page, u64),
+    /// There was no time left to send the request, or a stop was asked for. Nothing was read.
+    OutOfTime,
+}
+
+/// The pages of one segment from a position on.
+///
+/// While the caller works on a page the next one is on its way. Dropping this cancels that request.
+#[derive(Debug)]
+pub struct SegmentPages {
+    fetcher: Fetcher,
+    ahead: Option<InFlight>,
+    ended: bool,
+}
+
+/// A request that is cancelled when nobody waits for it any more.
+#[derive(Debug)]
+struct InFlight(JoinHandle<Result<Fetched, StepError>>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Fetcher {
+    deps: Deps,
+    record: SnapshotRecord,
+    segment: u32,
+    budget: Budget,
+    /// At most so many items may still be taken.
+    quota: Option<u64>,
+    /// What the last page cost: the best guess for the next.
+    estimate: f64,
+}
+
+impl SegmentPages {
+    /// The pages of `segment` after `start`, of which at most `quota` items are wanted.
+    #[must_use]
+    pub fn new(
+        deps: &Deps,
+        record: &SnapshotRecord,
+        segment: u32,
+        start: Option<Key>,
+        quota: Option<u64>,
+        budget: Budget,
+    ) -> Self {
+        let fetcher = Fetcher {
+            deps: deps.clone(),
+            record: record.clone(),
+            segment,
+            budget,
+            quota,
+            estimate: 0.0,
+        };
+        let ahead = Some(fetcher.start(start));
+        Self {
+            fetcher,
+            ahead,
+            ended: false,
+        }
+    }
+
+    /// The next page, or `None` after the segment's last.
+    pub async fn next(&mut self) -> Result<Option<Fetched>, StepError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let Some(mut ahead) = self.ahead.take() else {
+            return Ok(Some(Fetched::OutOfTime));
+        };
+        let fetched = (&mut ahead.0)
+            .await
+            .map_err(|error| StepError::Internal(format!("a scan request was lost: {error}")))??;
+        if let Fetched::Page(page, _) = &fetched {
+            self.prefetch(page);
+        }
+        Ok(Some(fetched))
+    }
+
+    fn prefetch(&mut self, page: &Page) {
+        self.fetcher.estimate = page.consumed_capacity;
+        if let Some(quota) = &mut self.fetcher.quota {
+            *quota = quota.saturating_sub(page.items.len() as u64);
+            if *quota == 0 {
+                // Enough. Whoever asks for more is told that there is no time for it.
+                return;
+            }
+        }
+        match &page.last_evaluated_key {
+            None => self.ended = true,
+            Some(key) => self.ahead = Some(self.fetcher.start(Some(key.clone()))),
+        }
+    }
+}
+
+impl Fetcher {
+    fn start(&self, start: Option<Key>) -> InFlight {
+        let fetcher = self.clone();
+        InFlight(tokio::spawn(async move { fetcher.fetch(start).await }))
+    }
+
+    /// One page, however often it takes. Gives up after [`Backoff::SCAN`], or when time is short.
+    async fn fetch(&self, start: Option<Key>) -> Result<Fetched, StepError> {
+        let Deps { scanner, pace, .. } = &self.deps;
+        let stopping = || self.deps.should_stop(&self.budget);
+        let request = self.request(start);
+        let mut throttles = 0;
+        for retry in 0.. {
+            if !pace.admit(self.estimate, &self.budget, stopping).await {
+                return Ok(Fetched::OutOfTime);
+            }
+            let failure = match scanner.scan_page(&request).await {
+                Ok(page) => {
+                    pace.settle(self.estimate, page.consumed_capacity);
+                    pace.learn(&page);
+                    self.deps.observer.page(self.segment, &page);
+                    return Ok(Fetched::Page(page, throttles));
+                }
+                Err(failure) => failure,
+            };
+            pace.settle(self.estimate, 0.0);
+            throttles += u64::from(failure.kind == FailureKind::Throttled);
+            // Damaged in transit is as good as not arrived: a page counts only whole and checked.
+            let passing = failure.kind.is_retryable() || failure.kind == FailureKind::Corrupt;
+            let wait_ms = Backoff::SCAN
+                .wait_ms(retry, fastrand::f64())
+                .filter(|_| passing);
+            let Some(wait_ms) = wait_ms else {
+                return Err(StepError::Table(failure));
+            };
+            if !self.budget.allows_wait(self.deps.clock.now(), wait_ms) {
+                return Ok(Fetched::OutOfTime);
+            }
+            self.deps
+                .observer
+                .retrying(self.segment, &failure.to_string(), wait_ms);
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+        Ok(Fetched::OutOfTime)
+    }
+
+    fn request(&self, start: Option<Key>) -> ScanRequest {
+        let record = &self.record;
+        // A filter is applied after the limit, so a quota bounds the request only without one.
+        let wanted = self.quota.filter(|_| record.selection.filter.is_none());
+        let wanted = wanted.map(|items| u32::try_from(items).unwrap_or(u32::MAX));
+        let paced = self.deps.pace.page_limit(record);
+        ScanRequest {
+            table: record.table.to_string(),
+            segment: self.segment,
+            total_segments: record.total_segments,
+            exclusive_start_key: start,
+            consistent: record.consistent,
+            limit: [wanted, paced].into_iter().flatten().min(),
+            selection: record.selection.clone(),
+        }
+    }
+}
