@@ -1,1 +1,34 @@
-fn main() {}
+//! `highwater`: the command line.
+
+mod args;
+mod commands;
+mod connect;
+mod console;
+mod demo;
+mod error;
+mod format;
+mod progress;
+mod signals;
+mod tasks;
+mod workflow;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let console = console::Console::new(args.global.json, args.global.quiet);
+    console::start_log(args.global.log.as_deref());
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return console.failure(&error::CliError::Runtime(error)),
+    };
+    let outcome = runtime.block_on(Box::pin(commands::run(&args, &console)));
+    // Whatever still runs was given up on; nobody waits for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => console.failure(&error),
+    }
+}

@@ -248,8 +248,12 @@ async fn check_rows(
         verified.after = Some(row.id);
         verified.totals.add(row);
     }
-    let mut checks = futures::stream::iter(rows.iter().map(|row| check_part(store, record, row)))
-        .buffer_unordered(CHECKS_AT_ONCE);
+    // Collected first: a stream over a closure that borrows is not `Send` for every lifetime.
+    let checks: Vec<_> = rows
+        .iter()
+        .map(|row| check_part(store, record, row))
+        .collect();
+    let mut checks = futures::stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE);
     while let Some(check) = checks.next().await {
         check?;
     }

@@ -72,8 +72,8 @@ pub async fn run(deps: &Deps, input: &PlanInput) -> Result<PlanOutput, StepError
         .await
         .map_err(StepError::Control)?;
     let record = match known {
-        Some(known) if known.value.request_id == input.execution_id => known.value,
         Some(known) if input.request.resume => resume(deps, input, known).await?,
+        Some(known) if known.value.request_id == input.execution_id => known.value,
         Some(known) => return Err(exists(&id, &known.value.destination)),
         None if input.request.resume => {
             return Err(StepError::SnapshotNotFound {

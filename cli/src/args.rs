@@ -1,0 +1,397 @@
+//! The command line as a value. Every flag has an environment variable.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use highwater_domain::ids::{SnapshotId, TableRef};
+use highwater_domain::layout::Destination;
+use serde_json::Value;
+
+use crate::format::parse_bytes;
+
+const EXAMPLES: &str = "\
+Examples:
+  highwater demo                                             see a whole backup on this machine, without AWS
+  highwater backup orders --to s3://my-bucket/backups        back up a table
+  highwater backup orders --to file:///var/backups --read-percent 20
+  highwater backup --resume 01768385930622-efd1a093          go on with a backup that was stopped
+  highwater list s3://my-bucket/backups                      which backups are there
+  highwater info 01768385930622-efd1a093 --from s3://my-bucket/backups
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal (the backup can be resumed).";
+
+/// Back up Amazon DynamoDB tables to S3, resumable at every step, in the format of AWS's own exports.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, after_help = EXAMPLES, max_term_width = 110)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct Global {
+    /// Endpoint of DynamoDB and S3, for local engines; AWS's own unless given.
+    #[arg(
+        long,
+        global = true,
+        env = "HIGHWATER_ENDPOINT_URL",
+        value_name = "URL",
+        help_heading = "Connection"
+    )]
+    pub endpoint_url: Option<String>,
+    /// Endpoint of S3 alone.
+    #[arg(
+        long,
+        global = true,
+        env = "HIGHWATER_S3_ENDPOINT_URL",
+        value_name = "URL",
+        help_heading = "Connection"
+    )]
+    pub s3_endpoint_url: Option<String>,
+    /// Named profile of the AWS configuration.
+    #[arg(
+        long,
+        global = true,
+        env = "HIGHWATER_PROFILE",
+        value_name = "NAME",
+        help_heading = "Connection"
+    )]
+    pub profile: Option<String>,
+    /// AWS region.
+    #[arg(
+        long,
+        global = true,
+        env = "HIGHWATER_REGION",
+        value_name = "REGION",
+        help_heading = "Connection"
+    )]
+    pub region: Option<String>,
+    /// Table that keeps checkpoints; created when absent.
+    #[arg(
+        long,
+        global = true,
+        env = "HIGHWATER_CONTROL_TABLE",
+        value_name = "NAME",
+        default_value = "highwater",
+        help_heading = "Checkpoints"
+    )]
+    pub control_table: String,
+    /// Keep checkpoints in a file instead of a table: `local`, or `local:PATH`.
+    ///
+    /// For people who may read the table but create none. Resume works from the same file.
+    #[arg(
+        long,
+        global = true,
+        env = "HIGHWATER_CONTROL",
+        value_name = "WHERE",
+        value_parser = parse_control,
+        help_heading = "Checkpoints"
+    )]
+    pub control: Option<LocalControl>,
+    /// Print the result as JSON on standard output.
+    #[arg(long, global = true, env = "HIGHWATER_JSON", help_heading = "Output")]
+    pub json: bool,
+    /// Print no progress and no notes, only the result and errors.
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "HIGHWATER_QUIET",
+        help_heading = "Output"
+    )]
+    pub quiet: bool,
+    /// Show log lines, in `tracing`'s filter syntax: `info`, `highwater_steps=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "HIGHWATER_LOG",
+        value_name = "FILTER",
+        help_heading = "Output"
+    )]
+    pub log: Option<String>,
+}
+
+/// `--control local[:PATH]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalControl {
+    /// The file, if one was named.
+    pub path: Option<PathBuf>,
+}
+
+fn parse_control(text: &str) -> Result<LocalControl, String> {
+    match text.split_once(':') {
+        None if text == "local" => Ok(LocalControl { path: None }),
+        Some(("local", path)) if !path.is_empty() => Ok(LocalControl {
+            path: Some(path.into()),
+        }),
+        _ => Err("write `local`, or `local:PATH` with the file's path".into()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Back up a table, or go on with a backup that was stopped.
+    Backup(Box<Backup>),
+    /// List the backups at a place.
+    List(List),
+    /// Show one backup, also while it is being made.
+    Info(Info),
+    /// Delete a backup: its parts first, its metadata last.
+    Delete(Delete),
+    /// Watch a backup happen on this machine: embedded engines, a killed worker, a resume, a comparison.
+    Demo(Demo),
+}
+
+/// `highwater backup`.
+#[derive(ClapArgs, Debug)]
+#[command(group = ArgGroup::new("what").args(["table", "resume"]).required(true))]
+pub struct Backup {
+    /// The table: its name, or its ARN.
+    pub table: Option<TableRef>,
+    /// Where to: s3://BUCKET/PREFIX or file:///PATH.
+    #[arg(
+        long,
+        env = "HIGHWATER_TO",
+        value_name = "URL",
+        required_unless_present = "resume"
+    )]
+    pub to: Option<Destination>,
+    /// Go on with the backup of this id; its plan stays, capacity and concurrency may change.
+    #[arg(long, env = "HIGHWATER_RESUME", value_name = "ID")]
+    pub resume: Option<SnapshotId>,
+    /// The id to give the backup; a new one by default.
+    #[arg(
+        long,
+        env = "HIGHWATER_ID",
+        value_name = "ID",
+        conflicts_with = "resume"
+    )]
+    pub id: Option<SnapshotId>,
+    /// Show the plan and write nothing.
+    #[arg(long, env = "HIGHWATER_DRY_RUN", conflicts_with = "resume")]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub pace: Pace,
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub shape: Shape,
+}
+
+/// How fast.
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "Pace")]
+pub struct Pace {
+    /// Slices to scan the table in, 1 to 1,000,000; by default what its size suggests.
+    #[arg(long, env = "HIGHWATER_SEGMENTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "resume")]
+    pub segments: Option<u32>,
+    /// Slices that are scanned at once, 4 by default.
+    #[arg(long, short = 'p', env = "HIGHWATER_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub concurrency: Option<u32>,
+    /// Read capacity units per second to use, fractions allowed; 0 is unlimited.
+    ///
+    /// Unless given: half of a provisioned table's capacity, unlimited for an on-demand table.
+    #[arg(
+        long,
+        short = 'r',
+        env = "HIGHWATER_READ_CAPACITY",
+        value_name = "UNITS",
+        conflicts_with = "read_percent"
+    )]
+    pub read_capacity: Option<f64>,
+    /// The same as a percentage of what the table has.
+    #[arg(long, env = "HIGHWATER_READ_PERCENT", value_name = "PERCENT")]
+    pub read_percent: Option<f64>,
+    /// Strongly consistent reads: the default.
+    #[arg(long, env = "HIGHWATER_CONSISTENT", conflicts_with_all = ["eventual", "resume"])]
+    pub consistent: bool,
+    /// Eventually consistent reads, at half the price.
+    #[arg(long, env = "HIGHWATER_EVENTUAL", conflicts_with = "resume")]
+    pub eventual: bool,
+}
+
+/// Which items.
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "Selection")]
+pub struct Selection {
+    /// Keep only items that match this DynamoDB filter expression.
+    #[arg(
+        long,
+        env = "HIGHWATER_FILTER",
+        value_name = "EXPRESSION",
+        conflicts_with = "resume"
+    )]
+    pub filter: Option<String>,
+    /// Keep only these attributes, a DynamoDB projection expression; keys are added.
+    #[arg(
+        long,
+        env = "HIGHWATER_PROJECTION",
+        value_name = "EXPRESSION",
+        conflicts_with = "resume"
+    )]
+    pub projection: Option<String>,
+    /// Name placeholder of the expressions, `#n=attribute`; may be repeated.
+    #[arg(long = "name", env = "HIGHWATER_NAMES", value_name = "#N=ATTRIBUTE", value_parser = parse_name, conflicts_with = "resume")]
+    pub names: Vec<(String, String)>,
+    /// Value placeholder of the expressions, `:v={"S":"open"}`; may be repeated.
+    #[arg(long = "value", env = "HIGHWATER_VALUES", value_name = ":V=JSON", value_parser = parse_value, conflicts_with = "resume")]
+    pub values: Vec<(String, Value)>,
+    /// Stop after exactly so many items; segments are then scanned one by one.
+    #[arg(
+        long,
+        short = 'm',
+        env = "HIGHWATER_MAX_ITEMS",
+        value_name = "COUNT",
+        conflicts_with = "resume"
+    )]
+    pub max_items: Option<u64>,
+}
+
+/// What the parts look like.
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "Format")]
+pub struct Shape {
+    /// How parts are compressed, gzip by default.
+    #[arg(long, env = "HIGHWATER_COMPRESSION", conflicts_with = "resume")]
+    pub compression: Option<Compression>,
+    /// Stored size of a part, 1000 to 1GiB, 8MiB by default.
+    #[arg(long, env = "HIGHWATER_PART_SIZE", value_name = "SIZE", value_parser = parse_part_size, conflicts_with = "resume")]
+    pub part_size: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Compression {
+    /// What AWS's exports use and every reader of them takes.
+    Gzip,
+    /// Smaller and cheaper; DynamoDB's ImportTable takes it too.
+    Zstd,
+}
+
+/// `highwater list`.
+#[derive(ClapArgs, Debug)]
+pub struct List {
+    /// Where: s3://BUCKET/PREFIX or file:///PATH.
+    #[arg(env = "HIGHWATER_FROM", value_name = "URL")]
+    pub from: Destination,
+    /// Only backups of this table.
+    #[arg(long, env = "HIGHWATER_TABLE", value_name = "TABLE")]
+    pub table: Option<TableRef>,
+}
+
+/// `highwater info`.
+#[derive(ClapArgs, Debug)]
+pub struct Info {
+    /// The backup's id.
+    #[arg(value_name = "ID")]
+    pub id: SnapshotId,
+    /// Where it is: s3://BUCKET/PREFIX or file:///PATH.
+    #[arg(long, env = "HIGHWATER_FROM", value_name = "URL")]
+    pub from: Destination,
+    /// Its table, where looking through all tables takes too long.
+    #[arg(long, env = "HIGHWATER_TABLE", value_name = "TABLE")]
+    pub table: Option<TableRef>,
+}
+
+/// `highwater delete`.
+#[derive(ClapArgs, Debug)]
+pub struct Delete {
+    #[command(flatten)]
+    pub which: Info,
+    /// Do not ask, and delete even what claims to be running.
+    #[arg(long, short, env = "HIGHWATER_FORCE")]
+    pub force: bool,
+    /// Show what would be deleted and delete nothing.
+    #[arg(long, env = "HIGHWATER_DRY_RUN")]
+    pub dry_run: bool,
+}
+
+/// `highwater demo`.
+#[derive(ClapArgs, Debug)]
+pub struct Demo {
+    /// Items to fill the table with.
+    #[arg(long, env = "HIGHWATER_DEMO_ITEMS", default_value_t = 6000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    pub items: u32,
+    /// Folder for the backup; a new one among the temporary files by default.
+    #[arg(long, env = "HIGHWATER_DEMO_DIR", value_name = "PATH")]
+    pub dir: Option<PathBuf>,
+}
+
+fn parse_name(text: &str) -> Result<(String, String), String> {
+    let (name, attribute) = text.split_once('=').ok_or("write #placeholder=attribute")?;
+    Ok((name.to_owned(), attribute.to_owned()))
+}
+
+fn parse_value(text: &str) -> Result<(String, Value), String> {
+    let (name, json) = text
+        .split_once('=')
+        .ok_or("write :placeholder={\"S\":\"text\"}")?;
+    let value =
+        serde_json::from_str(json).map_err(|error| format!("{json} is not JSON: {error}"))?;
+    Ok((name.to_owned(), value))
+}
+
+fn parse_part_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    if (1000..=1 << 30).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("a part has 1000 bytes to 1GiB, not {bytes}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        fn check(command: &clap::Command) {
+            let exempt = ["help", "version"];
+            for flag in command.get_arguments().filter(|arg| !arg.is_positional()) {
+                let name = flag.get_id().as_str();
+                assert!(
+                    flag.get_env().is_some() || exempt.contains(&name),
+                    "{} {name}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_by_the_parser() {
+        for line in [
+            "backup",
+            "backup orders",
+            "backup orders --to nowhere",
+            "backup orders --to s3://bucket --segments 0",
+            "backup orders --to s3://bucket --segments 1000001",
+            "backup orders --to s3://bucket --part-size 10",
+            "backup orders --to s3://bucket --read-capacity 5 --read-percent 5",
+            "backup orders --to s3://bucket --consistent --eventual",
+            "backup --resume 01768385930622-efd1a093 --segments 4",
+            "backup --resume latest",
+            "info x --from s3://bucket",
+            "--control nowhere list s3://bucket",
+        ] {
+            let args = std::iter::once("highwater").chain(line.split(' '));
+            assert_eq!(
+                Args::try_parse_from(args)
+                    .map(|_| ())
+                    .map_err(|error| error.exit_code()),
+                Err(2),
+                "{line}"
+            );
+        }
+    }
+}

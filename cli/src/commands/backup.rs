@@ -1,0 +1,223 @@
+//! `highwater backup`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use highwater_aws::{Clients, DynamoDescriber};
+use highwater_domain::ids::{SnapshotId, TableRef};
+use highwater_domain::metadata::Metadata;
+use highwater_domain::snapshot::{Compression, SnapshotRecord};
+use highwater_steps::request::BackupRequest;
+use highwater_steps::{Deps, StepError, StopFlag, plan_backup, status};
+use serde_json::json;
+
+use crate::args::{self, Backup, Global};
+use crate::connect::{self, Absent, Control};
+use crate::console::Console;
+use crate::error::CliError;
+use crate::format::{bytes, count, per_second, seconds};
+use crate::progress::{Counters, Display};
+use crate::signals::Signals;
+use crate::tasks::StepTasks;
+use crate::workflow::LocalExecution;
+
+/// Backs a table up, or goes on with a backup that was stopped.
+pub async fn run(args: &Backup, global: &Global, console: &Console) -> Result<(), CliError> {
+    let request = request(args);
+    request.check()?;
+    let stop = StopFlag::default();
+    let mut signals = Signals::listen(stop.clone())?;
+    let clients = Clients::connect(&connect::settings(global)).await?;
+    let execution = LocalExecution::new();
+    let id = execution.plan_input(request.clone()).snapshot_id()?;
+    let counters = Arc::new(Counters::default());
+
+    let absent = if args.dry_run {
+        Absent::Leave
+    } else {
+        Absent::Create
+    };
+    if args.resume.is_none() {
+        let plan = preview(&clients, &execution, &request, stop.clone()).await?;
+        if args.dry_run {
+            return show_plan(&plan, console);
+        }
+        console.say(&beginning(&plan));
+    }
+    let control = connect::control(global, console, absent).await?;
+    let deps = connect::deps(&clients, &control, counters.clone(), stop);
+    let expected = expected_items(&deps, &id, args, &counters, console).await?;
+
+    let started = Instant::now();
+    let tasks = StepTasks::new(deps.clone());
+    let display = Display::start(counters, expected, *console);
+    let outcome = execution
+        .run(&request, &id, &tasks, *console, &mut signals)
+        .await;
+    drop(display);
+    outcome?;
+    report(&deps, &id, started.elapsed().as_secs_f64(), console).await
+}
+
+fn request(args: &Backup) -> BackupRequest {
+    let (pace, selection, shape) = (&args.pace, &args.selection, &args.shape);
+    BackupRequest {
+        table: args.table.clone(),
+        to: args.to.as_ref().map(ToString::to_string),
+        snapshot_id: args.resume.clone().or_else(|| args.id.clone()),
+        resume: args.resume.is_some(),
+        segments: pace.segments,
+        concurrency: pace.concurrency,
+        read_capacity: pace.read_capacity,
+        read_percent: pace.read_percent,
+        consistent: match (pace.consistent, pace.eventual) {
+            (_, true) => Some(false),
+            (true, _) => Some(true),
+            _ => None,
+        },
+        filter: selection.filter.clone(),
+        projection: selection.projection.clone(),
+        names: selection.names.iter().cloned().collect(),
+        values: selection.values.iter().cloned().collect(),
+        max_items: selection.max_items.filter(|items| *items > 0),
+        compression: shape.compression.map(|compression| match compression {
+            args::Compression::Gzip => Compression::Gzip,
+            args::Compression::Zstd => Compression::Zstd,
+        }),
+        part_bytes: shape.part_size,
+    }
+}
+
+/// The plan, before anything is written. Asks once and does not wait for what is not there: a wrong
+/// endpoint or table name shows at once.
+async fn preview(
+    clients: &Clients,
+    execution: &LocalExecution,
+    request: &BackupRequest,
+    stop: StopFlag,
+) -> Result<SnapshotRecord, CliError> {
+    // A preview does not look into the control table.
+    let nowhere = Control::of(Arc::new(clients.control_table("unused")));
+    let deps = Deps {
+        describer: Arc::new(DynamoDescriber::new(clients.dynamodb_without_retries())),
+        ..connect::deps(clients, &nowhere, Arc::new(Counters::default()), stop)
+    };
+    Ok(plan_backup::preview(&deps, &execution.plan_input(request.clone())).await?)
+}
+
+fn beginning(plan: &SnapshotRecord) -> String {
+    let capacity = match plan.read_capacity {
+        units if units > 0.0 => format!("{units} units/s"),
+        _ => "unlimited".to_owned(),
+    };
+    format!(
+        "Beginning scan: table={:?} readCapacity={capacity} parallel={} segments={} itemCount={} totalSize={} target={}\nbackup {}",
+        plan.table.name(),
+        plan.concurrency,
+        plan.total_segments,
+        plan.estimated_items,
+        bytes(plan.estimated_bytes),
+        plan.destination,
+        plan.id,
+    )
+}
+
+fn show_plan(plan: &SnapshotRecord, console: &Console) -> Result<(), CliError> {
+    let value =
+        serde_json::to_value(plan).map_err(|error| StepError::Internal(error.to_string()))?;
+    // A strongly consistent unit reads 4 KiB, an eventually consistent one twice as much.
+    let units = plan.estimated_bytes as f64 / if plan.consistent { 4096.0 } else { 8192.0 };
+    let text = format!(
+        "{}\nabout {units:.0} read units{}\nnothing was written (--dry-run)",
+        beginning(plan),
+        if plan.read_capacity > 0.0 {
+            format!(", {} at this pace", seconds(units / plan.read_capacity))
+        } else {
+            String::new()
+        },
+    );
+    console.result(
+        &text,
+        &json!({"plan": value, "estimated_read_units": units, "dry_run": true}),
+    );
+    Ok(())
+}
+
+/// How many items to expect in all; for a resume, what is done already is counted in.
+async fn expected_items(
+    deps: &Deps,
+    id: &SnapshotId,
+    args: &Backup,
+    counters: &Counters,
+    console: &Console,
+) -> Result<u64, CliError> {
+    let Some(known) = deps
+        .control
+        .snapshot(id)
+        .await
+        .map_err(StepError::Control)?
+    else {
+        return Ok(0);
+    };
+    if args.resume.is_some() {
+        let progress = status::progress(deps.control.as_ref(), id).await?;
+        counters.resume_from(&progress.parts);
+        let table: &TableRef = &known.value.table;
+        let items = count(progress.parts.items);
+        console.say(&format!(
+            "Resuming backup {id} of {table}: {items} items in {} parts are there",
+            progress.parts.parts
+        ));
+    }
+    Ok(known.value.estimated_items)
+}
+
+/// The result, from what the bucket now says.
+async fn report(
+    deps: &Deps,
+    id: &SnapshotId,
+    elapsed: f64,
+    console: &Console,
+) -> Result<(), CliError> {
+    let record = status::load(deps, id).await?.value;
+    let store = status::open_store(deps, &record)?;
+    let layout = status::layout(&record)?;
+    let metadata = highwater_steps::snapshot_info::metadata(store.as_ref(), &layout, id).await?;
+    let text = summary(&metadata, &store.url(layout.root()), elapsed);
+    let value = json!({
+        "snapshot_id": id,
+        "url": store.url(layout.root()),
+        "seconds": elapsed,
+        "backup": metadata,
+    });
+    console.result(&text, &value);
+    Ok(())
+}
+
+fn summary(metadata: &Metadata, url: &str, elapsed: f64) -> String {
+    let items = metadata.item_count;
+    let scan = &metadata.scan;
+    format!(
+        "Backup {} of {} is {}\n  {url}\n  {} items in {} parts, {} ({} before compression), {:.1} read units, {}\n  \
+         read {} = written {} + skipped {} + rejected 0\nAvg items/sec: {:.2}\nAvg capacity/sec: {:.2}\nTotal items read:  {}",
+        metadata
+            .snapshot_id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        metadata.table_name,
+        metadata.status.as_str(),
+        count(items),
+        count(metadata.part_count),
+        bytes(metadata.compressed_bytes),
+        bytes(metadata.uncompressed_bytes),
+        scan.consumed_capacity,
+        seconds(elapsed),
+        scan.scanned,
+        items,
+        scan.scanned.saturating_sub(items),
+        per_second(items as f64, elapsed),
+        per_second(scan.consumed_capacity, elapsed),
+        items,
+    )
+}

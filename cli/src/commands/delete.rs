@@ -1,0 +1,118 @@
+//! `highwater delete`.
+
+use highwater_domain::budget::Clock as _;
+use highwater_lambda::SystemClock;
+use highwater_steps::delete_snapshot::{self, Deletion};
+use highwater_steps::snapshot_info;
+use serde_json::json;
+
+use crate::args::{Delete, Global};
+use crate::connect::{self, Absent, Control};
+use crate::console::Console;
+use crate::error::CliError;
+use crate::format::{bytes, count};
+
+/// Deletes a backup, after asking.
+pub async fn run(args: &Delete, global: &Global, console: &Console) -> Result<(), CliError> {
+    let which = &args.which;
+    let store = connect::store(global, &which.from).await?;
+    let table = which
+        .table
+        .as_ref()
+        .map(highwater_domain::ids::TableRef::name);
+    let layout = snapshot_info::find(store.as_ref(), which.from.prefix(), table, &which.id).await?;
+    let deletion = delete_snapshot::plan(
+        store.as_ref(),
+        &layout,
+        &which.id,
+        args.force || args.dry_run,
+    )
+    .await?;
+    let place = store.url(layout.root());
+    let question = describe(&deletion, &place);
+    if args.dry_run {
+        let value = json!({"dry_run": true, "url": place, "parts": deletion.parts, "left_alone": deletion.left_alone});
+        console.result(
+            &format!("{question}\nnothing was deleted (--dry-run)"),
+            &value,
+        );
+        return Ok(());
+    }
+    if !args.force {
+        confirm(console, &question)?;
+    }
+    for stray in &deletion.left_alone {
+        console.say(&format!(
+            "{} is no part of the backup and stays",
+            store.url(stray)
+        ));
+    }
+    let control = rows(args, global, console).await;
+    let control = control.as_ref().map(|control| control.table.as_ref());
+    delete_snapshot::run(
+        store.as_ref(),
+        &layout,
+        control,
+        &deletion,
+        SystemClock.now(),
+        |gone| {
+            console.say(&format!(
+                "{} of {} parts deleted",
+                count(gone as u64),
+                count(deletion.parts.len() as u64)
+            ));
+        },
+    )
+    .await?;
+    let value = json!({"deleted": which.id, "url": place, "parts": deletion.parts.len()});
+    console.result(
+        &format!("Deleted {} parts from {place}", deletion.parts.len()),
+        &value,
+    );
+    Ok(())
+}
+
+fn describe(deletion: &Deletion, place: &str) -> String {
+    let metadata = &deletion.metadata;
+    format!(
+        "Delete backup of table {} from {place}\n  {}, {} items, {} parts, {}",
+        metadata.table_name,
+        metadata.status.as_str(),
+        count(metadata.item_count),
+        count(deletion.parts.len() as u64),
+        bytes(metadata.compressed_bytes),
+    )
+}
+
+fn confirm(console: &Console, question: &str) -> Result<(), CliError> {
+    match console.confirm(&format!(
+        "{question}\nAre you sure you wish to delete the above backup?"
+    )) {
+        Some(true) => Ok(()),
+        Some(false) => Err(CliError::NotConfirmed("nothing was deleted")),
+        None => Err(CliError::NotConfirmed(
+            "nothing was deleted: there is no terminal to ask on",
+        )),
+    }
+}
+
+/// The backup's checkpoints, where they are within reach. Whoever deletes may have the bucket only; rows
+/// that stay behind cost little and harm nobody.
+async fn rows(args: &Delete, global: &Global, console: &Console) -> Option<Control> {
+    let leftover = |reason: String| {
+        console.say(&format!("its checkpoints, if any, stay: {reason}"));
+    };
+    match connect::control(global, console, Absent::Leave).await {
+        Err(error) => {
+            leftover(error.to_string());
+            None
+        }
+        Ok(control) => match control.table.snapshot(&args.which.id).await {
+            Ok(_) => Some(control),
+            Err(failure) => {
+                leftover(failure.to_string());
+                None
+            }
+        },
+    }
+}

@@ -1,0 +1,181 @@
+//! From flags to ports.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use highwater_aws::{Clients, ConnectionSettings, KvControlTable};
+use highwater_domain::control_table::ControlTable;
+use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::layout::Destination;
+use highwater_domain::object_store::{ObjectStore, Stores};
+use highwater_lambda::SystemClock;
+use highwater_local::{DirectoryStore, EmbeddedDynamoDb};
+use highwater_steps::pace::{Pace, Share};
+use highwater_steps::{Deps, Observer, StopFlag};
+
+use crate::args::{Global, LocalControl};
+use crate::console::Console;
+use crate::error::CliError;
+
+/// Opens buckets and directories; buckets only where there is a connection to AWS.
+#[derive(Clone, Debug)]
+pub struct LocalAndS3 {
+    clients: Option<Clients>,
+}
+
+impl Stores for LocalAndS3 {
+    fn open(&self, destination: &Destination) -> Result<Arc<dyn ObjectStore>, Failure> {
+        match (destination, &self.clients) {
+            (Destination::Directory { path }, _) => {
+                Ok(Arc::new(DirectoryStore::new(Path::new(path))))
+            }
+            (Destination::S3 { bucket, .. }, Some(clients)) => {
+                Ok(Arc::new(clients.s3_store(bucket)))
+            }
+            (Destination::S3 { .. }, None) => Err(Failure::new(
+                FailureKind::Invalid,
+                "open",
+                destination.to_string(),
+                "this command was started without a connection to AWS",
+            )),
+        }
+    }
+}
+
+/// What the flags say about the connection.
+pub fn settings(global: &Global) -> ConnectionSettings {
+    ConnectionSettings {
+        region: global.region.clone(),
+        profile: global.profile.clone(),
+        endpoint_url: global.endpoint_url.clone(),
+        dynamodb_endpoint_url: None,
+        s3_endpoint_url: global.s3_endpoint_url.clone(),
+    }
+}
+
+/// The store of a destination, for commands that touch no table. A directory needs no AWS at all.
+pub async fn store(
+    global: &Global,
+    destination: &Destination,
+) -> Result<Arc<dyn ObjectStore>, CliError> {
+    let clients = match destination {
+        Destination::Directory { .. } => None,
+        Destination::S3 { .. } => Some(Clients::connect(&settings(global)).await?),
+    };
+    Ok(LocalAndS3 { clients }.open(destination)?)
+}
+
+/// The place where checkpoints are kept.
+pub struct Control {
+    /// The port.
+    pub table: Arc<dyn ControlTable>,
+    /// The file's engine, which lives as long as this does.
+    _engine: Option<EmbeddedDynamoDb>,
+}
+
+impl Control {
+    /// A control table that needs no engine of its own.
+    pub fn of(table: Arc<dyn ControlTable>) -> Self {
+        Self {
+            table,
+            _engine: None,
+        }
+    }
+}
+
+/// Whether a control table that is not there should be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Make it, and say so.
+    Create,
+    /// Leave it: reading from what is not there finds nothing.
+    Leave,
+}
+
+/// Opens the control table, or the file that stands for it.
+pub async fn control(
+    global: &Global,
+    console: &Console,
+    absent: Absent,
+) -> Result<Control, CliError> {
+    if let Some(local) = &global.control {
+        let path = local_path(local)?;
+        if absent == Absent::Leave && !path.exists() {
+            return Err(CliError::Usage(format!(
+                "there is no checkpoint file {}",
+                path.display()
+            )));
+        }
+        let engine = EmbeddedDynamoDb::open(&path).await?;
+        let clients = Clients::connect(&ConnectionSettings {
+            region: Some("local".into()),
+            endpoint_url: Some(engine.endpoint_url().to_owned()),
+            ..ConnectionSettings::default()
+        })
+        .await?;
+        let table = clients.control_table(&global.control_table);
+        if ensure(&table).await? {
+            console.say(&format!("checkpoints are kept in {}", path.display()));
+        }
+        return Ok(Control {
+            table: Arc::new(table),
+            _engine: Some(engine),
+        });
+    }
+    let clients = Clients::connect(&settings(global)).await?;
+    let table = clients.control_table(&global.control_table);
+    if absent == Absent::Create && ensure(&table).await? {
+        let name = &global.control_table;
+        console.say(&format!(
+            "created the control table {name} (on demand, TTL on) for checkpoints"
+        ));
+    }
+    Ok(Control {
+        table: Arc::new(table),
+        _engine: None,
+    })
+}
+
+async fn ensure(table: &KvControlTable) -> Result<bool, CliError> {
+    table
+        .ensure()
+        .await
+        .map_err(|failure| highwater_steps::StepError::Control(failure).into())
+}
+
+/// The file of `--control local`: as named, or in the user's state folder.
+fn local_path(local: &LocalControl) -> Result<PathBuf, CliError> {
+    if let Some(path) = &local.path {
+        return Ok(path.clone());
+    }
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let state =
+        state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
+    state
+        .map(|folder| folder.join("highwater/control.db"))
+        .ok_or_else(|| {
+            CliError::Usage("no home folder is known: name the file, --control local:PATH".into())
+        })
+}
+
+/// The ports of the backup workflow.
+pub fn deps(
+    clients: &Clients,
+    control: &Control,
+    observer: Arc<dyn Observer>,
+    stop: StopFlag,
+) -> Deps {
+    let clock = Arc::new(SystemClock);
+    Deps {
+        scanner: Arc::new(clients.table_scanner()),
+        describer: Arc::new(clients.table_describer()),
+        stores: Arc::new(LocalAndS3 {
+            clients: Some(clients.clone()),
+        }),
+        control: control.table.clone(),
+        pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
+        clock,
+        observer,
+        stop,
+    }
+}

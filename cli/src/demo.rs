@@ -1,0 +1,199 @@
+//! `highwater demo`: a whole backup on one machine, with an accident in the middle.
+
+mod accident;
+mod compare;
+mod data;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use highwater_aws::{Clients, ConnectionSettings};
+use highwater_domain::ids::SnapshotId;
+use highwater_domain::snapshot::PartId;
+use highwater_local::{EmbeddedDynamoDb, EmbeddedS3};
+use highwater_steps::read_snapshot::SealedSnapshot;
+use highwater_steps::request::BackupRequest;
+use highwater_steps::{Deps, StopFlag, status};
+use serde_json::json;
+
+use crate::args::Demo;
+use crate::connect::{self, Control};
+use crate::console::Console;
+use crate::error::CliError;
+use crate::format::{bytes, count, seconds};
+use crate::signals::Signals;
+use crate::workflow::LocalExecution;
+use accident::{Accident, AccidentProne, Narrator};
+
+const BUCKET: &str = "highwater-demo";
+
+/// The part whose worker dies between writing it and committing it.
+const FATAL_PART: PartId = PartId {
+    segment: 2,
+    number: 1,
+};
+
+/// Shows a backup: fill, back up with a killed worker, read back, compare.
+pub async fn run(args: &Demo, console: &Console) -> Result<(), CliError> {
+    let started = Instant::now();
+    console.say("highwater demo: a backup on this machine, without AWS\n");
+    let folder = folder(args.dir.as_deref())?;
+    let stage = Stage::set(&folder, args.items, console).await?;
+    let id = stage.back_up(console).await?;
+    let told = stage.check(&id, console).await?;
+    let url = folder.join(BUCKET).join(told.root.trim_end_matches('/'));
+    let text = format!(
+        "\nDone in {}. The backup is in\n  {}\nLook at it: zcat {}/data/*.json.gz | head -n 1\n\
+         Next, with a table of yours: highwater backup TABLE --to s3://BUCKET/PREFIX",
+        seconds(started.elapsed().as_secs_f64()),
+        url.display(),
+        url.display(),
+    );
+    console.result(
+        &text,
+        &json!({"snapshot_id": id, "folder": url, "items": told.items, "parts": told.parts, "equal": true}),
+    );
+    Ok(())
+}
+
+fn folder(asked: Option<&Path>) -> Result<PathBuf, CliError> {
+    if let Some(folder) = asked {
+        std::fs::create_dir_all(folder).map_err(CliError::Runtime)?;
+        return Ok(folder.to_owned());
+    }
+    let folder = tempfile::Builder::new()
+        .prefix("highwater-demo-")
+        .tempdir()
+        .map_err(CliError::Runtime)?;
+    // Kept on purpose: the reader is invited to look inside.
+    Ok(folder.keep())
+}
+
+/// The engines, and the workflow's ports on them.
+struct Stage {
+    deps: Deps,
+    accident: Arc<Accident>,
+    _dynamodb: EmbeddedDynamoDb,
+    _s3: EmbeddedS3,
+}
+
+/// What the check found.
+struct Told {
+    root: String,
+    items: u64,
+    parts: u64,
+}
+
+impl Stage {
+    async fn set(folder: &Path, items: u32, console: &Console) -> Result<Self, CliError> {
+        let dynamodb = EmbeddedDynamoDb::start().await?;
+        let s3 = EmbeddedS3::start(folder).await?;
+        s3.create_bucket(BUCKET).await?;
+        console.say(&format!(
+            "1. Started a DynamoDB at {} and an S3 at {}, both inside this process.",
+            dynamodb.endpoint_url(),
+            s3.endpoint_url()
+        ));
+        let clients = Clients::connect(&ConnectionSettings {
+            region: Some("eu-west-1".into()),
+            dynamodb_endpoint_url: Some(dynamodb.endpoint_url().to_owned()),
+            s3_endpoint_url: Some(s3.endpoint_url().to_owned()),
+            ..ConnectionSettings::default()
+        })
+        .await?;
+        let rows: Vec<_> = (0..items).map(data::item).collect();
+        let size: usize = rows.iter().map(|row| row.to_string().len()).sum();
+        dynamodb.seed(data::create_table(), rows).await?;
+        console.say(&format!(
+            "2. Created the table \"{}\" and wrote {} items of {} shapes ({}).",
+            data::TABLE,
+            count(u64::from(items)),
+            data::SHAPES,
+            bytes(size as u64)
+        ));
+        let control = clients.control_table("highwater");
+        control.ensure().await?;
+        let accident = Arc::new(Accident::new(Arc::new(control), FATAL_PART));
+        let control = Control::of(accident.clone());
+        let deps = connect::deps(
+            &clients,
+            &control,
+            Arc::new(Narrator::new(*console)),
+            StopFlag::default(),
+        );
+        Ok(Self {
+            deps,
+            accident,
+            _dynamodb: dynamodb,
+            _s3: s3,
+        })
+    }
+
+    /// Backs the table up by the state machine. One worker is killed at the worst moment.
+    async fn back_up(&self, console: &Console) -> Result<SnapshotId, CliError> {
+        console.say("3. Backing it up by the state machine that is deployed to AWS (statemachine/backup.asl.json):");
+        let request = BackupRequest {
+            table: Some(
+                data::TABLE
+                    .parse()
+                    .map_err(highwater_steps::StepError::from)?,
+            ),
+            to: Some(format!("s3://{BUCKET}/backups")),
+            segments: Some(4),
+            concurrency: Some(2),
+            part_bytes: Some(32 << 10),
+            ..BackupRequest::default()
+        };
+        let execution = LocalExecution::new();
+        let id = execution.plan_input(request.clone()).snapshot_id()?;
+        let tasks = AccidentProne::new(self.deps.clone(), self.accident.clone(), *console);
+        let mut signals = Signals::listen(self.deps.stop.clone())?;
+        execution
+            .run(&request, &id, &tasks, *console, &mut signals)
+            .await?;
+        if !self.accident.happened() {
+            return Err(CliError::Different(
+                "the worker that was to be killed was never at work".into(),
+            ));
+        }
+        Ok(id)
+    }
+
+    /// Reads the backup back from the bucket alone, and compares it with the table.
+    async fn check(&self, id: &SnapshotId, console: &Console) -> Result<Told, CliError> {
+        let record = status::load(&self.deps, id).await?.value;
+        let layout = status::layout(&record)?;
+        let store = status::open_store(&self.deps, &record)?;
+        let sealed = SealedSnapshot::open(store, &layout, id).await?;
+        let mut backup = compare::Items::default();
+        let mut unreadable = None;
+        let totals = sealed
+            .read(|item| {
+                if let Err(error) = backup.add(item, &record.key_schema) {
+                    unreadable.get_or_insert(error);
+                }
+            })
+            .await?;
+        if let Some(error) = unreadable {
+            return Err(error);
+        }
+        console.say(&format!(
+            "4. Read it back: {} items in {} parts ({}); every hash and count is right.",
+            count(totals.items),
+            totals.parts,
+            bytes(totals.stored_bytes)
+        ));
+        let table = compare::Items::of_table(self.deps.scanner.as_ref(), &record).await?;
+        table.require_equal(&backup)?;
+        console.say(&format!(
+            "5. Compared it with the table, item by item: all {} are equal.",
+            count(table.len())
+        ));
+        Ok(Told {
+            root: layout.root().to_owned(),
+            items: totals.items,
+            parts: totals.parts,
+        })
+    }
+}

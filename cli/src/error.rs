@@ -1,0 +1,191 @@
+//! What went wrong, and what to do about it.
+
+use highwater_asl::{DefinitionError, ExecutionFailed};
+use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::ids::SnapshotId;
+use highwater_local::LocalError;
+use highwater_steps::{ErrorName, StepError};
+use thiserror::Error;
+
+/// A command that did not do what it was asked to.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// A step failed.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The workflow failed; what was done is kept.
+    #[error("backup {id} failed in {}: {}", failed.state, message(failed))]
+    Workflow {
+        /// The snapshot.
+        id: SnapshotId,
+        /// The failure.
+        failed: ExecutionFailed,
+        /// Whether there is a snapshot that can be resumed.
+        resumable: bool,
+    },
+    /// A signal stopped the work.
+    #[error("stopped by {name}{}", id.as_ref().map(|id| format!("; backup {id} is marked failed and can be resumed")).unwrap_or_default())]
+    Signal {
+        /// `SIGINT` or `SIGTERM`.
+        name: &'static str,
+        /// 128 and the signal's number.
+        code: u8,
+        /// The snapshot that was being made.
+        id: Option<SnapshotId>,
+    },
+    /// The connection cannot be set up.
+    #[error(transparent)]
+    Connection(#[from] Failure),
+    /// A local engine failed.
+    #[error("{0}{}", source_of(.0))]
+    Local(#[from] LocalError),
+    /// The arguments make no sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody could be asked, or somebody said no.
+    #[error("{0}")]
+    NotConfirmed(&'static str),
+    /// What was read back is not what was written.
+    #[error("{0}")]
+    Different(String),
+    /// The state machine's definition is broken: a bug.
+    #[error("the state machine cannot be read: {0}")]
+    Definition(#[from] DefinitionError),
+    /// The machine gives no threads, no timer, no folder.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// The message inside Lambda's JSON, or the cause as it is.
+fn message(failed: &ExecutionFailed) -> String {
+    let wrapped: Option<serde_json::Value> = serde_json::from_str(&failed.cause).ok();
+    let message = wrapped
+        .as_ref()
+        .and_then(|cause| cause["errorMessage"].as_str());
+    message.unwrap_or(&failed.cause).to_owned()
+}
+
+fn source_of(error: &LocalError) -> String {
+    std::error::Error::source(error)
+        .map(|source| format!(": {source}"))
+        .unwrap_or_default()
+}
+
+impl CliError {
+    /// The error's name, the same as in the deployed state machine where there is one.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Step(error) => error.name().as_str(),
+            Self::Workflow { failed, .. } => &failed.error,
+            Self::Signal { .. } => ErrorName::Interrupted.as_str(),
+            Self::Connection(_) => "Connection",
+            Self::Local(_) => "Local",
+            Self::Usage(_) => "Usage",
+            Self::NotConfirmed(_) => "NotConfirmed",
+            Self::Different(_) => "Different",
+            Self::Definition(_) | Self::Runtime(_) => ErrorName::Internal.as_str(),
+        }
+    }
+
+    /// 1 failed, 2 wrong usage, 3 different, 128 and more for signals.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Signal { code, .. } => *code,
+            Self::Usage(_) | Self::Step(StepError::InvalidInput(_)) => 2,
+            Self::Different(_) => 3,
+            _ => 1,
+        }
+    }
+
+    /// A way out, with a command to type where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Workflow {
+                id,
+                resumable: true,
+                failed,
+            } => {
+                let resume = format!("highwater backup --resume {id}");
+                let cause = ErrorName::parse(&failed.error).and_then(of_name);
+                Some(cause.map_or_else(
+                    || resume.clone(),
+                    |cause| format!("{cause}; then: {resume}"),
+                ))
+            }
+            Self::Workflow { failed, .. } => ErrorName::parse(&failed.error)
+                .and_then(of_name)
+                .map(Into::into),
+            Self::Signal { id: Some(id), .. } => Some(format!("highwater backup --resume {id}")),
+            Self::Step(error) => of_step(error),
+            Self::Connection(failure) => of_failure(failure),
+            Self::Local(LocalError::Database { .. }) => Some(
+                "is another highwater using it? Name another file: --control local:PATH".into(),
+            ),
+            Self::NotConfirmed(_) => Some("give --force to delete without being asked".into()),
+            _ => None,
+        }
+    }
+}
+
+fn of_step(error: &StepError) -> Option<String> {
+    match error {
+        StepError::Table(failure) | StepError::Store(failure) | StepError::Control(failure)
+            if failure.kind == FailureKind::Unreachable =>
+        {
+            of_failure(failure)
+        }
+        StepError::SnapshotExists { id, .. } => Some(format!(
+            "leave out --id, or go on with it: highwater backup --resume {id}"
+        )),
+        StepError::SnapshotRunning(id) => Some(format!(
+            "wait for it, or stop it; if its process is gone: highwater backup --resume {id}, or delete --force"
+        )),
+        StepError::TableNotActive { .. } => Some("wait until the table is ACTIVE".into()),
+        _ => of_name(error.name()).map(Into::into),
+    }
+}
+
+fn of_failure(failure: &Failure) -> Option<String> {
+    match failure.kind {
+        FailureKind::Unreachable => {
+            Some("check --endpoint-url, --region and the network; nothing answered there".into())
+        }
+        FailureKind::Denied => of_name(ErrorName::AccessDenied).map(Into::into),
+        _ => None,
+    }
+}
+
+/// The way out of an error that has the same one everywhere.
+fn of_name(name: ErrorName) -> Option<&'static str> {
+    Some(match name {
+        ErrorName::Throttled => "the table is busy: lower --read-capacity or --read-percent",
+        ErrorName::TransientAws => "a service was out of reach; try again",
+        ErrorName::AccessDenied => {
+            "check who you are (aws sts get-caller-identity) and the permissions listed in the README; with read rights only, add --control local"
+        }
+        ErrorName::TableNotFound => {
+            "check the name and the region: aws dynamodb list-tables --region REGION"
+        }
+        ErrorName::StoreNotFound => {
+            "create the bucket first (aws s3 mb s3://BUCKET), or check its name"
+        }
+        ErrorName::StoreUnsuitable => {
+            "use a store that honours If-None-Match on PutObject; Amazon S3 does"
+        }
+        ErrorName::StoreNotWritable => "free some space, or choose another place",
+        ErrorName::SnapshotNotFound => {
+            "highwater list URL shows what is there; a resume needs the same --control-table or --control as the start"
+        }
+        ErrorName::TableChanged => "start a new backup: this one cannot be finished",
+        ErrorName::PartCorrupt | ErrorName::PartMissing => {
+            "do not restore from it; start a new backup"
+        }
+        ErrorName::Config => "check --control-table and the region",
+        ErrorName::SnapshotExists
+        | ErrorName::InvalidInput
+        | ErrorName::Interrupted
+        | ErrorName::Internal => {
+            return None;
+        }
+    })
+}

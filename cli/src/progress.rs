@@ -1,0 +1,158 @@
+//! How far a backup is: a bar on a terminal, a line now and then elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use highwater_domain::scan::Page;
+use highwater_domain::snapshot::{PartRow, PartTotals};
+use highwater_steps::Observer;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinHandle;
+
+use crate::console::Console;
+use crate::format::{bytes, count, per_second, seconds};
+
+/// Counts what the steps tell.
+#[derive(Debug, Default)]
+pub struct Counters {
+    items: AtomicU64,
+    wire_bytes: AtomicU64,
+    /// Thousandths of a read capacity unit.
+    milli_units: AtomicU64,
+    stored_bytes: AtomicU64,
+    parts: AtomicU64,
+    retries: AtomicU64,
+}
+
+impl Counters {
+    /// Starts from what an earlier run has already committed.
+    pub fn resume_from(&self, done: &PartTotals) {
+        self.items.store(done.items, Ordering::Relaxed);
+        self.parts.store(done.parts, Ordering::Relaxed);
+        self.stored_bytes
+            .store(done.stored_bytes, Ordering::Relaxed);
+    }
+
+    fn line(&self, started: Instant, expected_items: u64, began_with: u64) -> String {
+        let elapsed = started.elapsed().as_secs_f64();
+        let items = self.items.load(Ordering::Relaxed);
+        let units = self.milli_units.load(Ordering::Relaxed) as f64 / 1000.0;
+        let rate = per_second(items.saturating_sub(began_with) as f64, elapsed);
+        let mut line = format!(
+            "{} items ({rate:.0}/s), {} read, {} parts ({}), {units:.1} read units ({:.1}/s)",
+            count(items),
+            bytes(self.wire_bytes.load(Ordering::Relaxed)),
+            self.parts.load(Ordering::Relaxed),
+            bytes(self.stored_bytes.load(Ordering::Relaxed)),
+            per_second(units, elapsed),
+        );
+        let retries = self.retries.load(Ordering::Relaxed);
+        if retries > 0 {
+            line.push_str(&format!(", {retries} retries"));
+        }
+        if rate > 0.0 && expected_items > items {
+            line.push_str(&format!(
+                ", about {} left",
+                seconds((expected_items - items) as f64 / rate)
+            ));
+        }
+        line
+    }
+}
+
+impl Observer for Counters {
+    fn page(&self, _segment: u32, page: &Page) {
+        self.items
+            .fetch_add(page.items.len() as u64, Ordering::Relaxed);
+        self.wire_bytes
+            .fetch_add(page.wire_bytes, Ordering::Relaxed);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the price of one page"
+        )]
+        let milli_units = (page.consumed_capacity * 1000.0) as u64;
+        self.milli_units.fetch_add(milli_units, Ordering::Relaxed);
+    }
+
+    fn part(&self, row: &PartRow) {
+        self.parts.fetch_add(1, Ordering::Relaxed);
+        self.stored_bytes
+            .fetch_add(row.stored_bytes, Ordering::Relaxed);
+    }
+
+    fn adopted(&self, row: &PartRow) {
+        self.items.fetch_add(row.items, Ordering::Relaxed);
+        self.part(row);
+    }
+
+    fn retrying(&self, _segment: u32, _reason: &str, _wait_ms: u64) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Shows counters until it is dropped.
+#[derive(Debug)]
+pub struct Display {
+    ticker: JoinHandle<()>,
+    bar: Option<ProgressBar>,
+}
+
+/// How often the bar moves, and how often a line appears where there is none.
+const BAR_INTERVAL: Duration = Duration::from_millis(200);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Display {
+    /// Begins to show `counters`; `expected_items` is DynamoDB's own guess and may be hours old.
+    pub fn start(counters: Arc<Counters>, expected_items: u64, console: Console) -> Self {
+        let bar = console.has_terminal().then(|| bar(expected_items));
+        let shown = bar.clone();
+        let began_with = counters.items.load(Ordering::Relaxed);
+        let started = Instant::now();
+        let ticker = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(if shown.is_some() {
+                BAR_INTERVAL
+            } else {
+                LINE_INTERVAL
+            });
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                let line = counters.line(started, expected_items, began_with);
+                match &shown {
+                    Some(bar) => {
+                        bar.set_position(counters.items.load(Ordering::Relaxed));
+                        bar.set_message(line);
+                    }
+                    None => console.say(&line),
+                }
+            }
+        });
+        Self { ticker, bar }
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.ticker.abort();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(expected_items: u64) -> ProgressBar {
+    let (bar, template) = if expected_items > 0 {
+        (
+            ProgressBar::new(expected_items),
+            "{bar:24} {percent:>3}% {msg}",
+        )
+    } else {
+        (ProgressBar::new_spinner(), "{spinner} {msg}")
+    };
+    // The templates are constants; a typo in one costs the bar's looks, not the backup.
+    bar.with_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
+}

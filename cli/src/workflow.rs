@@ -1,0 +1,118 @@
+//! Walks the deployed state machine's own definition.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_asl::{Event, Execution, Options, StateMachine, Tasks, walk};
+use highwater_domain::budget::Clock as _;
+use highwater_domain::ids::{SnapshotId, UnixMillis};
+use highwater_lambda::SystemClock;
+use highwater_steps::request::BackupRequest;
+use highwater_steps::{ErrorName, StepError};
+use serde_json::Value;
+
+use crate::console::Console;
+use crate::error::CliError;
+use crate::signals::Signals;
+
+const BACKUP: &str = include_str!("../../statemachine/backup.asl.json");
+
+/// One execution of the backup state machine on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalExecution {
+    id: String,
+    started_at: UnixMillis,
+}
+
+impl LocalExecution {
+    /// A new execution, named so that no other has its name.
+    pub fn new() -> Self {
+        let started_at = SystemClock.now();
+        Self {
+            id: format!("command:{}:{:016x}", started_at.0, fastrand::u64(..)),
+            started_at,
+        }
+    }
+
+    /// Its name, and when it started: what `PlanBackup` gets to see.
+    pub fn plan_input(&self, request: BackupRequest) -> highwater_steps::plan_backup::PlanInput {
+        highwater_steps::plan_backup::PlanInput {
+            request,
+            execution_id: self.id.clone(),
+            started_at: self.started_at.to_rfc3339(),
+        }
+    }
+
+    /// Walks the state machine to its end; a signal ends it early but in order, a second one at once.
+    pub async fn run(
+        &self,
+        request: &BackupRequest,
+        id: &SnapshotId,
+        tasks: &dyn Tasks,
+        console: Console,
+        signals: &mut Signals,
+    ) -> Result<(), CliError> {
+        let machine = StateMachine::parse(BACKUP, &BTreeMap::new())?;
+        let input: Value = serde_json::to_value(request)
+            .map_err(|error| StepError::Internal(error.to_string()))?;
+        let execution = Execution {
+            id: self.id.clone(),
+            start_time: self.started_at.to_rfc3339(),
+        };
+        let options = Options {
+            jitter_seed: fastrand::u64(..),
+            observer: Some(observer(console)),
+            ..Options::default()
+        };
+        let mut walk = Box::pin(walk(&machine, input, &execution, tasks, &options));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut walk => break outcome,
+                signal = signals.next() => {
+                    let Some(again) = signal else {
+                        console.say("stopping: what was scanned is being committed (again to quit at once)");
+                        continue;
+                    };
+                    return Err(CliError::Signal { name: again.name, code: again.code, id: None });
+                }
+            }
+        };
+        let Err(failed) = outcome else { return Ok(()) };
+        if let Some(signal) = signals.received() {
+            return Err(CliError::Signal {
+                name: signal.name,
+                code: signal.code,
+                id: Some(id.clone()),
+            });
+        }
+        let refused = [ErrorName::SnapshotExists, ErrorName::SnapshotNotFound];
+        let resumable = failed.state != "PlanBackup"
+            && failed.state != "BackupRefused"
+            && !ErrorName::parse(&failed.error).is_some_and(|name| refused.contains(&name));
+        Err(CliError::Workflow {
+            id: id.clone(),
+            failed,
+            resumable,
+        })
+    }
+}
+
+/// Tells of retries and of failures that the workflow deals with.
+fn observer(console: Console) -> highwater_asl::Observer {
+    Arc::new(move |event| {
+        if let Event::Retrying {
+            state,
+            failure,
+            attempt,
+            delay,
+            ..
+        } = event
+        {
+            let delay = crate::format::seconds(delay.as_secs_f64());
+            console.say(&format!(
+                "{state}: {} ({}), retry {attempt} in {delay}",
+                failure.error, failure.cause
+            ));
+        }
+    })
+}

@@ -1,0 +1,81 @@
+//! The ports that only the outermost shell can provide.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use highwater_aws::Clients;
+use highwater_domain::budget::Clock;
+use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::ids::UnixMillis;
+use highwater_domain::layout::Destination;
+use highwater_domain::object_store::{ObjectStore, Stores};
+use highwater_domain::snapshot::PartRow;
+use highwater_steps::Observer;
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMillis {
+        // A clock before 1970 is wrong in any case; 0 keeps the arithmetic sane.
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Opens buckets, and nothing else: a function has no disk worth keeping a backup on.
+#[derive(Clone, Debug)]
+pub struct S3Stores(pub Clients);
+
+impl Stores for S3Stores {
+    fn open(&self, destination: &Destination) -> Result<Arc<dyn ObjectStore>, Failure> {
+        match destination {
+            Destination::S3 { bucket, .. } => Ok(Arc::new(self.0.s3_store(bucket))),
+            Destination::Directory { .. } => Err(Failure::new(
+                FailureKind::Invalid,
+                "open",
+                destination.to_string(),
+                "a Lambda function can write to s3:// only",
+            )),
+        }
+    }
+}
+
+/// Writes progress to the log, one line per fact that an operator may look for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoggingObserver;
+
+impl Observer for LoggingObserver {
+    fn part(&self, row: &PartRow) {
+        tracing::info!(
+            object = row.object,
+            items = row.items,
+            stored_bytes = row.stored_bytes,
+            "part committed"
+        );
+    }
+
+    fn adopted(&self, row: &PartRow) {
+        tracing::warn!(
+            object = row.object,
+            items = row.items,
+            "part of an earlier attempt adopted"
+        );
+    }
+
+    fn retrying(&self, segment: u32, reason: &str, wait_ms: u64) {
+        tracing::warn!(
+            segment,
+            reason,
+            wait_ms,
+            "scan request failed, trying again"
+        );
+    }
+
+    fn segment_done(&self, segment: u32) {
+        tracing::info!(segment, "segment done");
+    }
+}
