@@ -1,4 +1,8 @@
 //! The command line as a value. Every flag has an environment variable.
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments are the help text here, not Markdown"
+)]
 
 use std::path::PathBuf;
 

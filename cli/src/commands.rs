@@ -11,7 +11,7 @@ use crate::demo;
 use crate::error::CliError;
 
 /// Runs the command that was asked for.
-pub async fn run(args: &Args, console: &Console) -> Result<(), CliError> {
+pub async fn run(args: &Args, console: Console) -> Result<(), CliError> {
     match &args.command {
         Command::Backup(backup) => backup::run(backup, &args.global, console).await,
         Command::List(list) => list::run(list, &args.global, console).await,

@@ -95,7 +95,7 @@ pub enum Absent {
 /// Opens the control table, or the file that stands for it.
 pub async fn control(
     global: &Global,
-    console: &Console,
+    console: Console,
     absent: Absent,
 ) -> Result<Control, CliError> {
     if let Some(local) = &global.control {

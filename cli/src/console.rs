@@ -23,17 +23,12 @@ impl Console {
     }
 
     /// Whether a progress bar makes sense.
-    pub fn has_terminal(&self) -> bool {
+    pub fn has_terminal(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
-    /// Whether nothing but the result is wanted.
-    pub fn is_quiet(&self) -> bool {
-        self.quiet
-    }
-
     /// The result: `text` for people, or `value` as one JSON document.
-    pub fn result<T: Serialize>(&self, text: &str, value: &T) {
+    pub fn result<T: Serialize>(self, text: &str, value: &T) {
         let line = if self.json {
             serde_json::to_string(value).unwrap_or_default()
         } else {
@@ -44,14 +39,18 @@ impl Console {
     }
 
     /// A note on what is going on.
-    pub fn say(&self, text: &str) {
+    pub fn say(self, text: &str) {
         if !self.quiet {
             let _ = writeln!(io::stderr().lock(), "{text}");
         }
     }
 
     /// Asks a question that wants yes or no. `None` where nobody can be asked.
-    pub fn confirm(&self, question: &str) -> Option<bool> {
+    #[expect(
+        clippy::unused_self,
+        reason = "a console asks; that it needs no state for it is its own affair"
+    )]
+    pub fn confirm(self, question: &str) -> Option<bool> {
         if !io::stdin().is_terminal() {
             return None;
         }
@@ -70,7 +69,7 @@ impl Console {
     }
 
     /// Tells of an error, and gives the exit code that goes with it.
-    pub fn failure(&self, error: &CliError) -> ExitCode {
+    pub fn failure(self, error: &CliError) -> ExitCode {
         let mut stderr = io::stderr().lock();
         if self.json {
             let story =

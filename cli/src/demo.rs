@@ -35,7 +35,7 @@ const FATAL_PART: PartId = PartId {
 };
 
 /// Shows a backup: fill, back up with a killed worker, read back, compare.
-pub async fn run(args: &Demo, console: &Console) -> Result<(), CliError> {
+pub async fn run(args: &Demo, console: Console) -> Result<(), CliError> {
     let started = Instant::now();
     console.say("highwater demo: a backup on this machine, without AWS\n");
     let folder = folder(args.dir.as_deref())?;
@@ -86,7 +86,7 @@ struct Told {
 }
 
 impl Stage {
-    async fn set(folder: &Path, items: u32, console: &Console) -> Result<Self, CliError> {
+    async fn set(folder: &Path, items: u32, console: Console) -> Result<Self, CliError> {
         let dynamodb = EmbeddedDynamoDb::start().await?;
         let s3 = EmbeddedS3::start(folder).await?;
         s3.create_bucket(BUCKET).await?;
@@ -119,7 +119,7 @@ impl Stage {
         let deps = connect::deps(
             &clients,
             &control,
-            Arc::new(Narrator::new(*console)),
+            Arc::new(Narrator::new(console)),
             StopFlag::default(),
         );
         Ok(Self {
@@ -131,7 +131,7 @@ impl Stage {
     }
 
     /// Backs the table up by the state machine. One worker is killed at the worst moment.
-    async fn back_up(&self, console: &Console) -> Result<SnapshotId, CliError> {
+    async fn back_up(&self, console: Console) -> Result<SnapshotId, CliError> {
         console.say("3. Backing it up by the state machine that is deployed to AWS (statemachine/backup.asl.json):");
         let request = BackupRequest {
             table: Some(
@@ -147,10 +147,10 @@ impl Stage {
         };
         let execution = LocalExecution::new();
         let id = execution.plan_input(request.clone()).snapshot_id()?;
-        let tasks = AccidentProne::new(self.deps.clone(), self.accident.clone(), *console);
+        let tasks = AccidentProne::new(self.deps.clone(), self.accident.clone(), console);
         let mut signals = Signals::listen(self.deps.stop.clone())?;
         execution
-            .run(&request, &id, &tasks, *console, &mut signals)
+            .run(&request, &id, &tasks, console, &mut signals)
             .await?;
         if !self.accident.happened() {
             return Err(CliError::Different(
@@ -161,7 +161,7 @@ impl Stage {
     }
 
     /// Reads the backup back from the bucket alone, and compares it with the table.
-    async fn check(&self, id: &SnapshotId, console: &Console) -> Result<Told, CliError> {
+    async fn check(&self, id: &SnapshotId, console: Console) -> Result<Told, CliError> {
         let record = status::load(&self.deps, id).await?.value;
         let layout = status::layout(&record)?;
         let store = status::open_store(&self.deps, &record)?;

@@ -37,7 +37,7 @@ pub enum CliError {
     #[error(transparent)]
     Connection(#[from] Failure),
     /// A local engine failed.
-    #[error("{0}{}", source_of(.0))]
+    #[error("{}", with_source(.0))]
     Local(#[from] LocalError),
     /// The arguments make no sense together.
     #[error("{0}")]
@@ -57,7 +57,7 @@ pub enum CliError {
 }
 
 /// The message inside Lambda's JSON, or the cause as it is.
-fn message(failed: &ExecutionFailed) -> String {
+pub fn message(failed: &ExecutionFailed) -> String {
     let wrapped: Option<serde_json::Value> = serde_json::from_str(&failed.cause).ok();
     let message = wrapped
         .as_ref()
@@ -65,10 +65,11 @@ fn message(failed: &ExecutionFailed) -> String {
     message.unwrap_or(&failed.cause).to_owned()
 }
 
-fn source_of(error: &LocalError) -> String {
-    std::error::Error::source(error)
-        .map(|source| format!(": {source}"))
-        .unwrap_or_default()
+fn with_source(error: &LocalError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 impl CliError {

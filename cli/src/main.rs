@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return console.failure(&error::CliError::Runtime(error)),
     };
-    let outcome = runtime.block_on(Box::pin(commands::run(&args, &console)));
+    let outcome = runtime.block_on(Box::pin(commands::run(&args, console)));
     // Whatever still runs was given up on; nobody waits for it.
     runtime.shutdown_background();
     match outcome {

@@ -39,25 +39,26 @@ impl Counters {
         let items = self.items.load(Ordering::Relaxed);
         let units = self.milli_units.load(Ordering::Relaxed) as f64 / 1000.0;
         let rate = per_second(items.saturating_sub(began_with) as f64, elapsed);
-        let mut line = format!(
-            "{} items ({rate:.0}/s), {} read, {} parts ({}), {units:.1} read units ({:.1}/s)",
+        let retries = match self.retries.load(Ordering::Relaxed) {
+            0 => String::new(),
+            retries => format!(", {retries} retries"),
+        };
+        let left = if rate > 0.0 && expected_items > items {
+            format!(
+                ", about {} left",
+                seconds((expected_items - items) as f64 / rate)
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            "{} items ({rate:.0}/s), {} read, {} parts ({}), {units:.1} read units ({:.1}/s){retries}{left}",
             count(items),
             bytes(self.wire_bytes.load(Ordering::Relaxed)),
             self.parts.load(Ordering::Relaxed),
             bytes(self.stored_bytes.load(Ordering::Relaxed)),
             per_second(units, elapsed),
-        );
-        let retries = self.retries.load(Ordering::Relaxed);
-        if retries > 0 {
-            line.push_str(&format!(", {retries} retries"));
-        }
-        if rate > 0.0 && expected_items > items {
-            line.push_str(&format!(
-                ", about {} left",
-                seconds((expected_items - items) as f64 / rate)
-            ));
-        }
-        line
+        )
     }
 }
 

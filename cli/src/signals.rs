@@ -48,6 +48,20 @@ impl Signals {
         None
     }
 
+    /// Does `work`, which leaves nothing behind, unless a signal comes first.
+    pub async fn unless_received<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
+        tokio::select! {
+            outcome = work => outcome,
+            again = self.next() => {
+                let Received { name, code } = again.or(self.first).unwrap_or(Received { name: "a signal", code: 1 });
+                Err(CliError::Signal { name, code, id: None })
+            }
+        }
+    }
+
     /// The first signal, if there was one.
     pub fn received(&self) -> Option<Received> {
         self.first

@@ -7,8 +7,8 @@ use highwater_asl::{Event, Execution, Options, StateMachine, Tasks, walk};
 use highwater_domain::budget::Clock as _;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_lambda::SystemClock;
+use highwater_steps::StepError;
 use highwater_steps::request::BackupRequest;
-use highwater_steps::{ErrorName, StepError};
 use serde_json::Value;
 
 use crate::console::Console;
@@ -34,6 +34,11 @@ impl LocalExecution {
         }
     }
 
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Its name, and when it started: what `PlanBackup` gets to see.
     pub fn plan_input(&self, request: BackupRequest) -> highwater_steps::plan_backup::PlanInput {
         highwater_steps::plan_backup::PlanInput {
@@ -44,6 +49,8 @@ impl LocalExecution {
     }
 
     /// Walks the state machine to its end; a signal ends it early but in order, a second one at once.
+    ///
+    /// Whether a failed backup can be resumed only its record tells: the caller looks.
     pub async fn run(
         &self,
         request: &BackupRequest,
@@ -82,17 +89,13 @@ impl LocalExecution {
             return Err(CliError::Signal {
                 name: signal.name,
                 code: signal.code,
-                id: Some(id.clone()),
+                id: None,
             });
         }
-        let refused = [ErrorName::SnapshotExists, ErrorName::SnapshotNotFound];
-        let resumable = failed.state != "PlanBackup"
-            && failed.state != "BackupRefused"
-            && !ErrorName::parse(&failed.error).is_some_and(|name| refused.contains(&name));
         Err(CliError::Workflow {
             id: id.clone(),
             failed,
-            resumable,
+            resumable: false,
         })
     }
 }
@@ -111,7 +114,8 @@ fn observer(console: Console) -> highwater_asl::Observer {
             let delay = crate::format::seconds(delay.as_secs_f64());
             console.say(&format!(
                 "{state}: {} ({}), retry {attempt} in {delay}",
-                failure.error, failure.cause
+                failure.error,
+                crate::error::message(failure)
             ));
         }
     })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use highwater_aws::{Clients, DynamoDescriber};
-use highwater_domain::ids::{SnapshotId, TableRef};
+use highwater_domain::ids::SnapshotId;
 use highwater_domain::metadata::Metadata;
 use highwater_domain::snapshot::{Compression, SnapshotRecord};
 use highwater_steps::request::BackupRequest;
@@ -22,41 +22,78 @@ use crate::tasks::StepTasks;
 use crate::workflow::LocalExecution;
 
 /// Backs a table up, or goes on with a backup that was stopped.
-pub async fn run(args: &Backup, global: &Global, console: &Console) -> Result<(), CliError> {
+pub async fn run(args: &Backup, global: &Global, console: Console) -> Result<(), CliError> {
     let request = request(args);
     request.check()?;
     let stop = StopFlag::default();
     let mut signals = Signals::listen(stop.clone())?;
-    let clients = Clients::connect(&connect::settings(global)).await?;
     let execution = LocalExecution::new();
     let id = execution.plan_input(request.clone()).snapshot_id()?;
     let counters = Arc::new(Counters::default());
-
-    let absent = if args.dry_run {
-        Absent::Leave
-    } else {
-        Absent::Create
+    let prepared = Box::pin(prepare(
+        args,
+        global,
+        console,
+        &execution,
+        counters.clone(),
+        stop,
+    ));
+    let Some(prepared) = signals.unless_received(prepared).await? else {
+        return Ok(());
     };
-    if args.resume.is_none() {
-        let plan = preview(&clients, &execution, &request, stop.clone()).await?;
-        if args.dry_run {
-            return show_plan(&plan, console);
-        }
-        console.say(&beginning(&plan));
-    }
-    let control = connect::control(global, console, absent).await?;
-    let deps = connect::deps(&clients, &control, counters.clone(), stop);
-    let expected = expected_items(&deps, &id, args, &counters, console).await?;
+    let deps = prepared.deps;
 
     let started = Instant::now();
     let tasks = StepTasks::new(deps.clone());
-    let display = Display::start(counters, expected, *console);
+    let display = Display::start(counters, prepared.expected_items, console);
     let outcome = execution
-        .run(&request, &id, &tasks, *console, &mut signals)
+        .run(&request, &id, &tasks, console, &mut signals)
         .await;
     drop(display);
-    outcome?;
+    if let Err(error) = outcome {
+        return Err(with_resume(&deps, &id, &execution, error).await);
+    }
     report(&deps, &id, started.elapsed().as_secs_f64(), console).await
+}
+
+/// What stands when the workflow may begin.
+struct Prepared {
+    deps: Deps,
+    expected_items: u64,
+    _control: Control,
+}
+
+/// Connects, shows the plan, opens the control table. `None` if showing the plan was all.
+async fn prepare(
+    args: &Backup,
+    global: &Global,
+    console: Console,
+    execution: &LocalExecution,
+    counters: Arc<Counters>,
+    stop: StopFlag,
+) -> Result<Option<Prepared>, CliError> {
+    let request = request(args);
+    let clients = Clients::connect(&connect::settings(global)).await?;
+    let mut expected_items = 0;
+    if args.resume.is_none() {
+        let plan = preview(&clients, execution, &request, stop.clone()).await?;
+        if args.dry_run {
+            show_plan(&plan, console)?;
+            return Ok(None);
+        }
+        console.say(&beginning(&plan));
+        expected_items = plan.estimated_items;
+    }
+    let control = connect::control(global, console, Absent::Create).await?;
+    let deps = connect::deps(&clients, &control, counters.clone(), stop);
+    if let Some(id) = &args.resume {
+        expected_items = resuming(&deps, id, &counters, console).await?;
+    }
+    Ok(Some(Prepared {
+        deps,
+        expected_items,
+        _control: control,
+    }))
 }
 
 fn request(args: &Backup) -> BackupRequest {
@@ -122,7 +159,7 @@ fn beginning(plan: &SnapshotRecord) -> String {
     )
 }
 
-fn show_plan(plan: &SnapshotRecord, console: &Console) -> Result<(), CliError> {
+fn show_plan(plan: &SnapshotRecord, console: Console) -> Result<(), CliError> {
     let value =
         serde_json::to_value(plan).map_err(|error| StepError::Internal(error.to_string()))?;
     // A strongly consistent unit reads 4 KiB, an eventually consistent one twice as much.
@@ -143,33 +180,40 @@ fn show_plan(plan: &SnapshotRecord, console: &Console) -> Result<(), CliError> {
     Ok(())
 }
 
-/// How many items to expect in all; for a resume, what is done already is counted in.
-async fn expected_items(
+/// Says what a resume begins with. Gives how many items to expect in all.
+async fn resuming(
     deps: &Deps,
     id: &SnapshotId,
-    args: &Backup,
     counters: &Counters,
-    console: &Console,
+    console: Console,
 ) -> Result<u64, CliError> {
-    let Some(known) = deps
-        .control
-        .snapshot(id)
-        .await
-        .map_err(StepError::Control)?
-    else {
-        return Ok(0);
-    };
-    if args.resume.is_some() {
-        let progress = status::progress(deps.control.as_ref(), id).await?;
-        counters.resume_from(&progress.parts);
-        let table: &TableRef = &known.value.table;
-        let items = count(progress.parts.items);
-        console.say(&format!(
-            "Resuming backup {id} of {table}: {items} items in {} parts are there",
-            progress.parts.parts
-        ));
+    let record = status::load(deps, id).await?.value;
+    let parts = status::progress(deps.control.as_ref(), id).await?.parts;
+    counters.resume_from(&parts);
+    console.say(&format!(
+        "Resuming backup {id} of {}: {} items in {} parts are there",
+        record.table,
+        count(parts.items),
+        count(parts.parts),
+    ));
+    Ok(record.estimated_items)
+}
+
+/// Tells of a way to go on, where this execution left something to go on with.
+async fn with_resume(
+    deps: &Deps,
+    snapshot: &SnapshotId,
+    execution: &LocalExecution,
+    mut error: CliError,
+) -> CliError {
+    let record = deps.control.snapshot(snapshot).await.ok().flatten();
+    let ours = record.is_some_and(|record| record.value.request_id == execution.id());
+    match &mut error {
+        CliError::Workflow { resumable, .. } => *resumable = ours,
+        CliError::Signal { id, .. } => *id = ours.then(|| snapshot.clone()),
+        _ => {}
     }
-    Ok(known.value.estimated_items)
+    error
 }
 
 /// The result, from what the bucket now says.
@@ -177,7 +221,7 @@ async fn report(
     deps: &Deps,
     id: &SnapshotId,
     elapsed: f64,
-    console: &Console,
+    console: Console,
 ) -> Result<(), CliError> {
     let record = status::load(deps, id).await?.value;
     let store = status::open_store(deps, &record)?;

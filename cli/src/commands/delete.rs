@@ -13,7 +13,7 @@ use crate::error::CliError;
 use crate::format::{bytes, count};
 
 /// Deletes a backup, after asking.
-pub async fn run(args: &Delete, global: &Global, console: &Console) -> Result<(), CliError> {
+pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(), CliError> {
     let which = &args.which;
     let store = connect::store(global, &which.from).await?;
     let table = which
@@ -84,7 +84,7 @@ fn describe(deletion: &Deletion, place: &str) -> String {
     )
 }
 
-fn confirm(console: &Console, question: &str) -> Result<(), CliError> {
+fn confirm(console: Console, question: &str) -> Result<(), CliError> {
     match console.confirm(&format!(
         "{question}\nAre you sure you wish to delete the above backup?"
     )) {
@@ -98,7 +98,7 @@ fn confirm(console: &Console, question: &str) -> Result<(), CliError> {
 
 /// The backup's checkpoints, where they are within reach. Whoever deletes may have the bucket only; rows
 /// that stay behind cost little and harm nobody.
-async fn rows(args: &Delete, global: &Global, console: &Console) -> Option<Control> {
+async fn rows(args: &Delete, global: &Global, console: Console) -> Option<Control> {
     let leftover = |reason: String| {
         console.say(&format!("its checkpoints, if any, stay: {reason}"));
     };

@@ -10,7 +10,7 @@ use crate::console::Console;
 use crate::error::CliError;
 
 /// Shows one backup; one that is being made with its counts of this moment, where the control table is at hand.
-pub async fn run(args: &Info, global: &Global, console: &Console) -> Result<(), CliError> {
+pub async fn run(args: &Info, global: &Global, console: Console) -> Result<(), CliError> {
     let store = connect::store(global, &args.from).await?;
     let table = args
         .table
@@ -33,7 +33,7 @@ pub async fn run(args: &Info, global: &Global, console: &Console) -> Result<(), 
 async fn live(
     args: &Info,
     global: &Global,
-    console: &Console,
+    console: Console,
     store: &dyn highwater_domain::object_store::ObjectStore,
     layout: &highwater_domain::layout::Layout,
 ) -> Result<Metadata, CliError> {

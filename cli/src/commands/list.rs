@@ -9,7 +9,7 @@ use crate::error::CliError;
 use crate::format::{bytes, count};
 
 /// Lists the backups at a place.
-pub async fn run(args: &List, global: &Global, console: &Console) -> Result<(), CliError> {
+pub async fn run(args: &List, global: &Global, console: Console) -> Result<(), CliError> {
     let store = connect::store(global, &args.from).await?;
     let table = args
         .table
@@ -25,27 +25,7 @@ pub async fn run(args: &List, global: &Global, console: &Console) -> Result<(), 
 
 fn table_of(listed: &[Listed]) -> String {
     let header = ["ID", "TABLE", "STATUS", "STARTED", "ITEMS", "SIZE"].map(str::to_owned);
-    let rows = listed.iter().map(|one| match &one.metadata {
-        Some(metadata) => [
-            one.snapshot_id.to_string(),
-            one.table.clone(),
-            metadata.status.as_str().to_owned(),
-            metadata.backup_start_time.clone(),
-            count(metadata.item_count),
-            bytes(metadata.compressed_bytes),
-        ],
-        None => {
-            let [unknown, none] = ["no metadata", "-"].map(str::to_owned);
-            [
-                one.snapshot_id.to_string(),
-                one.table.clone(),
-                unknown,
-                none.clone(),
-                none.clone(),
-                none,
-            ]
-        }
-    });
+    let rows = listed.iter().map(row);
     let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| {
         rows.iter()
@@ -66,4 +46,20 @@ fn table_of(listed: &[Listed]) -> String {
         })
         .collect();
     lines.join("\n")
+}
+
+fn row(one: &Listed) -> [String; 6] {
+    let (id, table) = (one.snapshot_id.to_string(), one.table.clone());
+    let Some(metadata) = &one.metadata else {
+        let [unknown, none] = ["no metadata", "-"].map(str::to_owned);
+        return [id, table, unknown, none.clone(), none.clone(), none];
+    };
+    [
+        id,
+        table,
+        metadata.status.as_str().to_owned(),
+        metadata.backup_start_time.clone(),
+        count(metadata.item_count),
+        bytes(metadata.compressed_bytes),
+    ]
 }

@@ -1,0 +1,10 @@
+//! The driver from the outside: definitions, states, and the deployed state machine itself.
+
+#[cfg(test)]
+mod backup;
+#[cfg(test)]
+mod definition;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod walk;
