@@ -1,1 +1,33 @@
+//! What the tests of every crate share: strict fakes of the ports, decorators that break them on
+//! purpose, the laws that any implementation must keep, generated tables, and a proxy that
+//! mistreats requests.
+//!
+//! Everything that is random comes from a seed, so that a failure can be repeated.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "this crate is part of tests: where the stage cannot be set or a law is broken, it must stop"
+)]
 
+pub mod attribute;
+pub mod canonical;
+pub mod clients;
+pub mod conformance;
+pub mod counting;
+pub mod failing;
+pub mod fake_control;
+pub mod fake_store;
+pub mod fake_table;
+pub mod fault_proxy;
+pub mod faults;
+pub mod fill;
+pub mod generate;
+mod hash_order;
+pub mod intercepted;
+pub mod runtime_api;
+pub mod sample_rows;
+pub mod stepped;
+pub mod tables;
+mod unprocessed;

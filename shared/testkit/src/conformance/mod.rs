@@ -1,0 +1,7 @@
+//! The laws of the ports, as tests that any implementation can be put through.
+//!
+//! Each law is a function of its own; `every_law` runs them all. A broken law panics with its name.
+
+pub mod control_table;
+pub mod object_store;
+pub mod table_scanner;

@@ -1,0 +1,377 @@
+//! The laws of [`ObjectStore`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use highwater_domain::failure::FailureKind;
+use highwater_domain::object_store::{Creation, ListPage, ListedObject, NewObject, ObjectStore};
+
+/// Runs every law. The store may hold other objects, none of them below `conformance/`.
+pub async fn every_law(store: &Arc<dyn ObjectStore>) {
+    a_created_object_reads_back(&**store).await;
+    a_create_changes_nothing_that_is_there(&**store).await;
+    of_sixteen_concurrent_creates_one_wins(store).await;
+    a_reader_sees_all_or_nothing(store).await;
+    a_replacement_takes_effect(&**store).await;
+    replacing_makes_what_is_not_there(&**store).await;
+    absent_objects_are_none(&**store).await;
+    odd_keys_name_themselves_or_are_refused(&**store).await;
+    escaping_keys_touch_nothing_else(&**store).await;
+    listings_page_in_byte_order(&**store).await;
+    folders_are_listed_once(&**store).await;
+    deletes_are_idempotent(&**store).await;
+    a_deleted_key_is_free_again(&**store).await;
+}
+
+fn object(key: &str, body: impl Into<Bytes>) -> NewObject {
+    NewObject {
+        key: key.to_owned(),
+        body: body.into(),
+        content_type: "application/octet-stream",
+        item_count: Some(7),
+    }
+}
+
+async fn created(store: &dyn ObjectStore, key: &str, body: impl Into<Bytes>) {
+    let creation = store.create(object(key, body)).await.unwrap();
+    assert_eq!(creation, Creation::Created, "{key:?} was free");
+}
+
+/// What was created is visible to `read`, `facts` and `list`, bytes for bytes, empty ones too.
+pub async fn a_created_object_reads_back(store: &dyn ObjectStore) {
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    for (key, body) in [
+        ("conformance/back/bytes", all_bytes),
+        ("conformance/back/empty", Vec::new()),
+    ] {
+        created(store, key, body.clone()).await;
+        let read = store.read(key).await.unwrap().expect("what was created");
+        assert_eq!(read, body, "{key}");
+        let facts = store.facts(key).await.unwrap().expect("what was created");
+        assert_eq!(facts.bytes, body.len() as u64);
+        assert!(facts.item_count.is_none_or(|count| count == 7));
+        if let Some(sha256) = facts.sha256 {
+            use sha2::{Digest, Sha256};
+            assert_eq!(sha256, <[u8; 32]>::from(Sha256::digest(&body)));
+        }
+        let listed = everything(store, key).await;
+        let expected = ListedObject {
+            key: key.to_owned(),
+            bytes: body.len() as u64,
+        };
+        assert_eq!(listed, [expected]);
+        assert!(store.url(key).contains(key), "{}", store.url(key));
+    }
+}
+
+/// A second create answers `Exists` and leaves the first one's bytes.
+pub async fn a_create_changes_nothing_that_is_there(store: &dyn ObjectStore) {
+    let key = "conformance/taken";
+    created(store, key, "first").await;
+    for body in ["second", "first", ""] {
+        let creation = store.create(object(key, body)).await.unwrap();
+        assert_eq!(creation, Creation::Exists);
+        assert_eq!(store.read(key).await.unwrap().unwrap(), "first");
+    }
+}
+
+/// Of sixteen creates at once exactly one is `Created`, and its bytes are the object's. Eight rounds.
+pub async fn of_sixteen_concurrent_creates_one_wins(store: &Arc<dyn ObjectStore>) {
+    for round in 0..8 {
+        let key = format!("conformance/race/{round}");
+        let creates: Vec<_> = (0..16u8)
+            .map(|n| {
+                let store = Arc::clone(store);
+                let object = object(&key, vec![n; 1 + usize::from(n) * 4096]);
+                tokio::spawn(async move { (n, store.create(object).await.unwrap()) })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for create in creates {
+            let (n, creation) = create.await.unwrap();
+            if creation == Creation::Created {
+                winners.push(n);
+            }
+        }
+        let [winner] = winners[..] else {
+            panic!("{winners:?} were all told that they created {key}");
+        };
+        let read = store.read(&key).await.unwrap().unwrap();
+        assert_eq!(read, vec![winner; 1 + usize::from(winner) * 4096]);
+    }
+}
+
+/// While objects are created and replaced a reader sees whole ones only, and never one that goes away.
+pub async fn a_reader_sees_all_or_nothing(store: &Arc<dyn ObjectStore>) {
+    const BYTES: usize = 300_000;
+    let key = "conformance/whole";
+    let writer = {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            created(&*store, key, vec![0; BYTES]).await;
+            for n in 1..8 {
+                store.replace(object(key, vec![n; BYTES])).await.unwrap();
+            }
+        })
+    };
+    let mut seen = None;
+    while !writer.is_finished() {
+        let read = store.read(key).await.unwrap();
+        if let Some(body) = &read {
+            assert_eq!(body.len(), BYTES, "a torn read");
+            let first = body[0];
+            assert!(body.iter().all(|byte| *byte == first), "a mixed read");
+            assert!(seen.is_none_or(|before| before <= first), "back in time");
+            seen = Some(first);
+        } else {
+            assert_eq!(seen, None, "the object was there before");
+        }
+        tokio::task::yield_now().await;
+    }
+    writer.await.unwrap();
+    assert_eq!(store.read(key).await.unwrap().unwrap(), vec![7; BYTES]);
+}
+
+/// What was replaced reads and lists as the new bytes.
+pub async fn a_replacement_takes_effect(store: &dyn ObjectStore) {
+    let key = "conformance/replaced";
+    created(store, key, "a long first version").await;
+    store.replace(object(key, "second")).await.unwrap();
+    assert_eq!(store.read(key).await.unwrap().unwrap(), "second");
+    assert_eq!(store.facts(key).await.unwrap().unwrap().bytes, 6);
+    assert_eq!(everything(store, key).await[0].bytes, 6);
+    let creation = store.create(object(key, "third")).await.unwrap();
+    assert_eq!(creation, Creation::Exists);
+}
+
+/// `replace` needs nothing to be there.
+pub async fn replacing_makes_what_is_not_there(store: &dyn ObjectStore) {
+    let key = "conformance/deeper/than/before/replaced";
+    store.replace(object(key, "new")).await.unwrap();
+    assert_eq!(store.read(key).await.unwrap().unwrap(), "new");
+}
+
+/// Absent objects are `None`, also where a folder of that name is, or an object is on the way.
+pub async fn absent_objects_are_none(store: &dyn ObjectStore) {
+    created(store, "conformance/absent/folder/object", "x").await;
+    for key in [
+        "conformance/absent/none",
+        "conformance/absent/folder",
+        "conformance/absent/folder/object/below",
+        "conformance/no/such/folder/at/all",
+    ] {
+        assert_eq!(store.read(key).await.unwrap(), None, "{key}");
+        assert_eq!(store.facts(key).await.unwrap(), None, "{key}");
+    }
+    let page = store.list("conformance/nothing", None).await.unwrap();
+    assert_eq!(page, ListPage::default());
+}
+
+/// Keys are opaque: an odd one names exactly the object it spells, or the store refuses it.
+pub async fn odd_keys_name_themselves_or_are_refused(store: &dyn ObjectStore) {
+    let prefix = "conformance/odd/";
+    let odd = [
+        "a+b",
+        "a b",
+        " a",
+        "a ",
+        "100%",
+        "%2F",
+        "%",
+        "%41",
+        "A",
+        "a&b=c;d",
+        "e?f#g",
+        "q\"'<>`{}",
+        "\u{fc}n\u{ef}/c\u{f6}d\u{e9}",
+        "u\u{308}",
+        "\u{65e5}\u{672c}\u{8a9e}",
+        "\u{1f600}",
+        "~",
+        "a\\b",
+        "a:b",
+        "*",
+        "-",
+        ".hidden",
+        "dots...",
+        "trailing.",
+        "$(x)",
+        "@,!|^",
+    ];
+    let mut kept = BTreeMap::new();
+    for name in odd {
+        let key = format!("{prefix}{name}");
+        match store.create(object(&key, key.clone())).await {
+            Ok(creation) => {
+                assert_eq!(
+                    creation,
+                    Creation::Created,
+                    "{key:?} is another key's object"
+                );
+                kept.insert(key.clone(), key.len() as u64);
+            }
+            Err(failure) => assert_eq!(failure.kind, FailureKind::Invalid, "{failure}"),
+        }
+    }
+    assert!(
+        kept.len() >= odd.len() - 2,
+        "too many are refused: {kept:?}"
+    );
+    for key in kept.keys() {
+        assert_eq!(store.read(key).await.unwrap().unwrap(), key.as_str());
+    }
+    let listed = everything(store, prefix).await;
+    let listed: BTreeMap<String, u64> = listed.into_iter().map(|o| (o.key, o.bytes)).collect();
+    assert_eq!(listed, kept);
+    let keys: Vec<String> = kept.into_keys().collect();
+    store.delete(&keys).await.unwrap();
+    assert!(everything(store, prefix).await.is_empty());
+}
+
+/// `..` and its like are plain names, or refused; they never reach another object.
+pub async fn escaping_keys_touch_nothing_else(store: &dyn ObjectStore) {
+    let victim = "conformance/escape/victim";
+    created(store, victim, "safe").await;
+    for key in [
+        "conformance/escape/x/../victim",
+        "conformance/escape/./victim",
+        "conformance/escape//victim",
+        "conformance/../conformance/escape/victim",
+        "/conformance/escape/victim",
+        "../conformance/escape/victim",
+        "conformance/escape/victim/",
+        "conformance/escape/vic\0tim",
+    ] {
+        match store.create(object(key, "evil")).await {
+            Ok(creation) => {
+                assert_eq!(
+                    creation,
+                    Creation::Created,
+                    "{key:?} reached another object"
+                );
+                assert_eq!(store.read(key).await.unwrap().unwrap(), "evil");
+                store.delete(&[key.to_owned()]).await.unwrap();
+            }
+            Err(failure) => {
+                assert_eq!(failure.kind, FailureKind::Invalid, "{failure}");
+                assert!(!matches!(store.read(key).await, Ok(Some(_))), "{key:?}");
+                assert!(store.replace(object(key, "evil")).await.is_err(), "{key:?}");
+            }
+        }
+        assert_eq!(
+            store.read(victim).await.unwrap().unwrap(),
+            "safe",
+            "{key:?}"
+        );
+    }
+}
+
+/// Listings come in byte order of the keys, page after page, each key once.
+pub async fn listings_page_in_byte_order(store: &dyn ObjectStore) {
+    let prefix = "conformance/list/";
+    let mut keys: Vec<String> = [
+        "a-b/x", "a.b", "a/b/c", "a/b.d", "a/b/d", "a0", "b", "\u{e9}",
+    ]
+    .iter()
+    .map(|name| format!("{prefix}{name}"))
+    .collect();
+    for key in &keys {
+        created(store, key, key.clone()).await;
+    }
+    keys.sort_unstable();
+    assert_eq!(names(everything(store, prefix).await), keys);
+    let below: Vec<&String> = keys.iter().filter(|key| key.contains("/a/b")).collect();
+    let listed = names(everything(store, "conformance/list/a/b").await);
+    assert_eq!(listed.iter().collect::<Vec<_>>(), below);
+    for (index, key) in keys.iter().enumerate() {
+        // Any key will do as a position, also one that is gone.
+        let after = store.list(prefix, Some(key)).await.unwrap();
+        let first = after.objects.first().map(|object| &object.key);
+        assert_eq!(first, keys.get(index + 1), "after {key}");
+    }
+}
+
+/// The components below a prefix come once each, with `/`, and the objects there beside them.
+pub async fn folders_are_listed_once(store: &dyn ObjectStore) {
+    let prefix = "conformance/folders/";
+    for name in ["t/1", "t/2", "t-1/3", "u/v/w/4", "u/5", "plain"] {
+        created(store, &format!("{prefix}{name}"), "x").await;
+    }
+    let mut folders = Vec::new();
+    let mut objects = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.list_folders(prefix, after.as_deref()).await.unwrap();
+        folders.extend(page.folders);
+        objects.extend(page.objects.into_iter().map(|object| object.key));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected = ["t-1/", "t/", "u/"].map(|name| format!("{prefix}{name}"));
+    assert_eq!(folders, expected);
+    assert_eq!(objects, [format!("{prefix}plain")]);
+    let nothing = store.list_folders("conformance/none/", None).await.unwrap();
+    assert_eq!(nothing, ListPage::default());
+}
+
+/// Deleting what is not there succeeds, also beside what is, and twice.
+pub async fn deletes_are_idempotent(store: &dyn ObjectStore) {
+    let key = "conformance/deleted/key".to_owned();
+    let kept = "conformance/deleted/kept";
+    created(store, &key, "x").await;
+    created(store, kept, "x").await;
+    let keys = [key.clone(), "conformance/deleted/never".to_owned()];
+    for _ in 0..2 {
+        store.delete(&keys).await.unwrap();
+        assert_eq!(store.read(&key).await.unwrap(), None);
+        assert_eq!(store.facts(&key).await.unwrap(), None);
+    }
+    assert_eq!(
+        names(everything(store, "conformance/deleted/").await),
+        [kept]
+    );
+    // A folder is no object: its name deletes nothing.
+    store
+        .delete(&["conformance/deleted".to_owned()])
+        .await
+        .unwrap();
+    assert!(store.read(kept).await.unwrap().is_some());
+    store.delete(&[]).await.unwrap();
+}
+
+/// After a delete the next create wins, and nothing of the old object is left.
+pub async fn a_deleted_key_is_free_again(store: &dyn ObjectStore) {
+    let key = "conformance/again/key";
+    for body in ["first, longer", "second"] {
+        created(store, key, body).await;
+        assert_eq!(store.read(key).await.unwrap().unwrap(), body);
+        store.delete(&[key.to_owned()]).await.unwrap();
+    }
+}
+
+/// The whole listing, page by page.
+pub async fn everything(store: &dyn ObjectStore, prefix: &str) -> Vec<ListedObject> {
+    let mut all: Vec<ListedObject> = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.list(prefix, after.as_deref()).await.unwrap();
+        assert!(page.folders.is_empty(), "a flat listing has no folders");
+        for object in page.objects {
+            let in_order = all.last().is_none_or(|last| last.key < object.key);
+            assert!(in_order, "{:?} came after {:?}", object.key, all.last());
+            all.push(object);
+        }
+        assert!(page.next.is_none() || page.next > after, "no progress");
+        after = page.next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+fn names(objects: Vec<ListedObject>) -> Vec<String> {
+    objects.into_iter().map(|object| object.key).collect()
+}
