@@ -62,6 +62,11 @@ impl Signals {
         }
     }
 
+    /// The flag that the first signal sets.
+    pub fn stop_flag(&self) -> StopFlag {
+        self.stop.clone()
+    }
+
     /// The first signal, if there was one.
     pub fn received(&self) -> Option<Received> {
         self.first

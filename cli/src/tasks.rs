@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use highwater_asl::{TaskError, Tasks};
 use highwater_domain::budget::Budget;
+use highwater_domain::ids::UnixMillis;
 use highwater_lambda::StepFailure;
 use highwater_steps::{Deps, ErrorName, StepError, finalize_backup, plan_backup, scan_segment};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+
+/// An invocation lasts no longer than Lambda would let it, because the state machine's time-outs expect that;
+/// a step that has not finished by then hands off to its next round, here as there.
+const INVOCATION_MS: u64 = 15 * 60 * 1000;
 
 /// Runs the steps of the backup workflow in this process.
 #[derive(Debug)]
@@ -38,8 +43,9 @@ impl StepTasks {
         let outcome = run(payload, async |input| {
             // A task of its own, so that scans use every core; it ends with this future.
             let deps = self.deps.clone();
+            let budget = self.budget();
             let mut scan = AbortOnDrop(tokio::spawn(async move {
-                scan_segment::run(&deps, &input, Budget::UNLIMITED).await
+                scan_segment::run(&deps, &input, budget).await
             }));
             (&mut scan.0)
                 .await
@@ -51,6 +57,12 @@ impl StepTasks {
             self.all_scans_ended().await;
         }
         outcome
+    }
+
+    /// The time of an invocation that begins now.
+    fn budget(&self) -> Budget {
+        let now = self.deps.clock.now();
+        Budget::until(UnixMillis(now.0 + INVOCATION_MS), now)
     }
 
     async fn all_scans_ended(&self) {
@@ -92,7 +104,7 @@ impl Tasks for StepTasks {
             "ScanSegmentFunctionArn" => self.scan(payload).await,
             "FinalizeBackupFunctionArn" => {
                 run(payload, async |input| {
-                    finalize_backup::run(deps, &input, Budget::UNLIMITED).await
+                    finalize_backup::run(deps, &input, self.budget()).await
                 })
                 .await
             }

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use highwater_asl::{Event, Execution, Options, StateMachine, Tasks, walk};
+use async_trait::async_trait;
+use highwater_asl::{Clock, Event, Execution, Options, Pause, StateMachine, Tasks, walk};
 use highwater_domain::budget::Clock as _;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_lambda::SystemClock;
-use highwater_steps::StepError;
 use highwater_steps::request::BackupRequest;
+use highwater_steps::{StepError, StopFlag};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use crate::console::Console;
 use crate::error::CliError;
@@ -69,7 +72,7 @@ impl LocalExecution {
         let options = Options {
             jitter_seed: fastrand::u64(..),
             observer: Some(observer(console)),
-            ..Options::default()
+            clock: Arc::new(Impatient(signals.stop_flag())),
         };
         let mut walk = Box::pin(walk(&machine, input, &execution, tasks, &options));
         let outcome = loop {
@@ -97,6 +100,31 @@ impl LocalExecution {
             failed,
             resumable: false,
         })
+    }
+}
+
+/// Real time, but nobody who asked for a stop waits out a retry's pause.
+struct Impatient(StopFlag);
+
+/// How long a stop may go unnoticed in a pause.
+const NAP: Duration = Duration::from_millis(100);
+
+#[async_trait]
+impl Clock for Impatient {
+    async fn pause(&self, pause: Pause, length: Duration) {
+        let end = Instant::now() + length;
+        while pause == Pause::Timeout || !self.0.is_set() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            sleep(if pause == Pause::Timeout {
+                left
+            } else {
+                left.min(NAP)
+            })
+            .await;
+        }
     }
 }
 

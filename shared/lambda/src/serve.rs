@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use highwater_aws::{Clients, ConnectionSettings};
-use highwater_domain::budget::{Budget, Clock as _};
+use highwater_domain::budget::Budget;
 use highwater_domain::failure::Failure;
 use highwater_domain::ids::UnixMillis;
 use highwater_steps::pace::{Pace, Share};
@@ -72,6 +72,8 @@ where
 {
     let (deps, step) = (&deps, &step);
     let handler = service_fn(move |event: LambdaEvent<Value>| async move {
+        // Events hold ids and numbers, never items: they can be logged whole.
+        tracing::info!(event = %event.payload, "invoked");
         let input: I = serde_json::from_value(event.payload).map_err(|error| StepFailure {
             name: ErrorName::InvalidInput,
             message: format!("the event is not this function's input: {error}"),

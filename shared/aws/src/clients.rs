@@ -1,0 +1,385 @@
+//! The one place that builds SDK configuration.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::environment::{
+    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
+};
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use highwater_domain::failure::{Failure, FailureKind};
+
+use crate::{DynamoDescriber, DynamoScanner, KvControlTable, S3Store, endpoint};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One attempt of a DynamoDB call: a page of 1 MB takes a second on a bad day.
+const DYNAMODB_ATTEMPT: Duration = Duration::from_secs(30);
+/// One attempt of an S3 call, the upload of a part included.
+const S3_ATTEMPT: Duration = Duration::from_mins(5);
+/// Attempts of the clients that retry by themselves, the first one included.
+const ATTEMPTS: u32 = 10;
+
+/// What the user says about the connection; everything else comes from the environment and the profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// The region; else `AWS_REGION`, the profile's, or the machine's.
+    pub region: Option<String>,
+    /// The named profile; else `AWS_PROFILE`, or `default`.
+    pub profile: Option<String>,
+    /// The endpoint of every service; else `AWS_ENDPOINT_URL` and its kin, or AWS.
+    pub endpoint_url: Option<String>,
+    /// DynamoDB's endpoint, before `endpoint_url`.
+    pub dynamodb_endpoint_url: Option<String>,
+    /// S3's endpoint, before `endpoint_url`.
+    pub s3_endpoint_url: Option<String>,
+}
+
+impl ConnectionSettings {
+    fn dynamodb(&self) -> Option<&str> {
+        self.dynamodb_endpoint_url
+            .as_deref()
+            .or(self.endpoint_url.as_deref())
+    }
+
+    fn s3(&self) -> Option<&str> {
+        self.s3_endpoint_url
+            .as_deref()
+            .or(self.endpoint_url.as_deref())
+    }
+
+    /// Whether no service outside this machine will be asked, as far as the settings tell.
+    fn is_local(&self) -> bool {
+        let local = |url: Option<&str>| url.is_some_and(endpoint::is_loopback);
+        local(self.dynamodb()) && local(self.s3())
+    }
+}
+
+/// The SDK clients, configured. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Clients {
+    region: String,
+    dynamodb: aws_sdk_dynamodb::Client,
+    scans: aws_sdk_dynamodb::Client,
+    s3: aws_sdk_s3::Client,
+}
+
+impl Clients {
+    /// Resolves region, endpoints and credentials, and builds the clients. Talks to no service yet,
+    /// except for the machine's metadata where nothing else names a region.
+    ///
+    /// # Errors
+    /// [`FailureKind::Invalid`] if no region is known or an endpoint is no URL.
+    pub async fn connect(settings: &ConnectionSettings) -> Result<Self, Failure> {
+        for url in [settings.dynamodb(), settings.s3()].into_iter().flatten() {
+            endpoint::check(url)?;
+        }
+        let config = load(settings).await;
+        let region = region(&config)?;
+        let dynamodb = dynamodb_config(settings, &config)?;
+        let scans = dynamodb
+            .to_builder()
+            .retry_config(RetryConfig::disabled())
+            .build();
+        Ok(Self {
+            region,
+            s3: aws_sdk_s3::Client::from_conf(s3_config(settings, &config)?),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+            scans: aws_sdk_dynamodb::Client::from_conf(scans),
+        })
+    }
+
+    /// The region in force.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// DynamoDB, with retries.
+    #[must_use]
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        self.dynamodb.clone()
+    }
+
+    /// DynamoDB without retries of its own, for callers that pace, count and retry by themselves.
+    #[must_use]
+    pub fn dynamodb_without_retries(&self) -> aws_sdk_dynamodb::Client {
+        self.scans.clone()
+    }
+
+    /// S3, with retries.
+    #[must_use]
+    pub fn s3(&self) -> aws_sdk_s3::Client {
+        self.s3.clone()
+    }
+
+    /// The port to tables' items. It does not retry.
+    #[must_use]
+    pub fn table_scanner(&self) -> DynamoScanner {
+        DynamoScanner::new(self.dynamodb_without_retries())
+    }
+
+    /// The port to tables' settings.
+    #[must_use]
+    pub fn table_describer(&self) -> DynamoDescriber {
+        DynamoDescriber::new(self.dynamodb())
+    }
+
+    /// The port to a bucket.
+    #[must_use]
+    pub fn s3_store(&self, bucket: impl Into<String>) -> S3Store {
+        S3Store::new(self.s3(), bucket)
+    }
+
+    /// The port to the control table of this name.
+    #[must_use]
+    pub fn control_table(&self, name: impl Into<String>) -> KvControlTable {
+        KvControlTable::new(self.dynamodb(), name)
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients")
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What every client has in common.
+async fn load(settings: &ConnectionSettings) -> SdkConfig {
+    let mut loader = ConfigLoader::default()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(http_client(Reach::Anywhere))
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+    if let Ok(name) = AppName::new("highwater") {
+        loader = loader.app_name(name);
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    } else if settings.is_local() {
+        // The default chain would go on to ask the machine's metadata service, and wait for it in vain.
+        let mut profile = ProfileFileRegionProvider::builder();
+        if let Some(name) = &settings.profile {
+            profile = profile.profile_name(name);
+        }
+        loader = loader.region(
+            RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                .or_else(profile.build()),
+        );
+    }
+    loader.load().await
+}
+
+fn region(config: &SdkConfig) -> Result<String, Failure> {
+    config.region().map(ToString::to_string).ok_or_else(|| {
+        Failure::new(
+            FailureKind::Invalid,
+            "connect",
+            "AWS",
+            "no region is known: give --region, or set AWS_REGION, or put `region` into the profile",
+        )
+    })
+}
+
+fn dynamodb_config(
+    settings: &ConnectionSettings,
+    config: &SdkConfig,
+) -> Result<aws_sdk_dynamodb::Config, Failure> {
+    let url = endpoint::in_force(settings.dynamodb(), config, "DynamoDB")?;
+    let mut builder =
+        aws_sdk_dynamodb::config::Builder::from(config).timeout_config(timeouts(DYNAMODB_ATTEMPT));
+    if let Some(url) = url {
+        builder = builder.endpoint_url(&url);
+        if endpoint::is_loopback(&url) {
+            builder = builder
+                .http_client(http_client(Reach::ThisMachine))
+                .credentials_provider(local_credentials(settings, config));
+        }
+    }
+    Ok(builder.build())
+}
+
+fn s3_config(
+    settings: &ConnectionSettings,
+    config: &SdkConfig,
+) -> Result<aws_sdk_s3::Config, Failure> {
+    let url = endpoint::in_force(settings.s3(), config, "S3")?;
+    let mut builder =
+        aws_sdk_s3::config::Builder::from(config).timeout_config(timeouts(S3_ATTEMPT));
+    if let Some(url) = url {
+        // Other servers rarely have a DNS name for each bucket.
+        builder = builder.endpoint_url(&url).force_path_style(true);
+        if endpoint::is_loopback(&url) {
+            builder = builder
+                .http_client(http_client(Reach::ThisMachine))
+                .credentials_provider(local_credentials(settings, config));
+        }
+    }
+    Ok(builder.build())
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(attempt)
+        .operation_attempt_timeout(attempt)
+        .build()
+}
+
+/// For an engine on this machine: the environment's or the profile's credentials, else made-up ones,
+/// since such an engine takes any. The machine's metadata service is not asked.
+fn local_credentials(
+    settings: &ConnectionSettings,
+    config: &SdkConfig,
+) -> SharedCredentialsProvider {
+    let mut resolution = ProviderConfig::without_region().with_region(config.region().cloned());
+    if let Some(http_client) = config.http_client() {
+        resolution = resolution.with_http_client(http_client);
+    }
+    let mut profile = ProfileFileCredentialsProvider::builder().configure(&resolution);
+    if let Some(name) = &settings.profile {
+        profile = profile.profile_name(name);
+    }
+    SharedCredentialsProvider::new(or_test_credentials(
+        CredentialsProviderChain::first_try(
+            "Environment",
+            EnvironmentVariableCredentialsProvider::new(),
+        )
+        .or_else("Profile", profile.build()),
+    ))
+}
+
+/// Falls back to made-up credentials where there are none at all; broken ones stay an error.
+fn or_test_credentials(found: impl ProvideCredentials + 'static) -> CredentialsProviderChain {
+    let test = Credentials::new("test", "test", None, None, "a local engine takes any");
+    CredentialsProviderChain::first_try("Configured", found).or_else("LocalEngine", test)
+}
+
+/// How far a client's requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Through the proxy that the environment names, if it does.
+    Anywhere,
+    /// Never through a proxy: it would look for the engine on its own machine.
+    ThisMachine,
+}
+
+/// HTTPS by rustls with ring, whose first use costs a Lambda a tenth of what the default's does.
+///
+/// A connector is made at the first request of its kind, so that clients that are never used load no
+/// certificates; requests with the same time-outs share one, and with it its connections.
+fn http_client(reach: Reach) -> SharedHttpClient {
+    type TimeOuts = (Option<Duration>, Option<Duration>);
+    let connectors: Mutex<HashMap<TimeOuts, SharedHttpConnector>> = Mutex::default();
+    http_client_fn(move |settings, components| {
+        let timeouts = (settings.connect_timeout(), settings.read_timeout());
+        connectors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(timeouts)
+            .or_insert_with(|| connector(reach, settings, components))
+            .clone()
+    })
+}
+
+fn connector(
+    reach: Reach,
+    settings: &HttpConnectorSettings,
+    components: &RuntimeComponents,
+) -> SharedHttpConnector {
+    let mut builder = Connector::builder()
+        .connector_settings(settings.clone())
+        .proxy_config(match reach {
+            Reach::Anywhere => ProxyConfig::from_env(),
+            Reach::ThisMachine => ProxyConfig::disabled(),
+        });
+    builder.set_sleep_impl(components.sleep_impl());
+    SharedHttpConnector::new(
+        builder
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::provider::error::CredentialsError;
+    use aws_credential_types::provider::future;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_region_is_refused_with_the_way_out() {
+        let failure = region(&SdkConfig::builder().build()).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Invalid);
+        for way in ["--region", "AWS_REGION", "profile"] {
+            assert!(failure.message.contains(way), "{failure}");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Configured(fn() -> Result<Credentials, CredentialsError>);
+
+    impl ProvideCredentials for Configured {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready((self.0)())
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_are_made_up_only_where_there_are_none() {
+        let none = Configured(|| Err(CredentialsError::not_loaded("none")));
+        let made_up = or_test_credentials(none).provide_credentials().await;
+        assert_eq!(made_up.unwrap().access_key_id(), "test");
+
+        let real = Configured(|| Ok(Credentials::new("real", "s", None, None, "test")));
+        let found = or_test_credentials(real).provide_credentials().await;
+        assert_eq!(found.unwrap().access_key_id(), "real");
+
+        let broken = Configured(|| Err(CredentialsError::invalid_configuration("torn file")));
+        assert!(
+            or_test_credentials(broken)
+                .provide_credentials()
+                .await
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn settings_are_local_only_if_every_service_is() {
+        let settings = |dynamodb: Option<&str>, all: Option<&str>| ConnectionSettings {
+            dynamodb_endpoint_url: dynamodb.map(str::to_owned),
+            endpoint_url: all.map(str::to_owned),
+            ..ConnectionSettings::default()
+        };
+        let here = Some("http://localhost:8000");
+        assert!(settings(None, here).is_local());
+        assert!(!settings(here, None).is_local());
+        assert!(!settings(Some("https://example.com"), here).is_local());
+        assert!(!settings(None, None).is_local());
+    }
+}

@@ -1,0 +1,349 @@
+//! Objects in an S3 bucket, or in what speaks S3's protocol.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::put_object::PutObjectError;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, Delete, Error as DeletionError, ObjectIdentifier,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
+use sha2::{Digest, Sha256};
+
+use crate::failure;
+
+/// The user metadata that holds an object's item count.
+const ITEM_COUNT: &str = "highwater-items";
+/// How often a create is repeated that collided with another one for the same key.
+const CONFLICT_ATTEMPTS: u32 = 8;
+/// How often a download is begun whose body broke off; the SDK retries only up to the first byte.
+const READ_ATTEMPTS: u32 = 4;
+/// The pause before the first repetition; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The most keys that one `DeleteObjects` takes.
+const DELETE_BATCH: usize = 1000;
+
+/// One bucket as an [`ObjectStore`].
+///
+/// A create is `PutObject` with `If-None-Match: *`, so S3 itself picks the one winner. Where an answer
+/// was lost on the way and the SDK asked again, the winner may be told [`Creation::Exists`] for its own
+/// object: the bytes there tell. Uploads carry their SHA-256, which S3 checks and keeps.
+#[derive(Clone, Debug)]
+pub struct S3Store {
+    pub(crate) client: Client,
+    pub(crate) bucket: String,
+}
+
+impl S3Store {
+    /// The store that is `bucket`. Keys are whole keys within it.
+    #[must_use]
+    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
+        Self {
+            client,
+            bucket: bucket.into(),
+        }
+    }
+
+    /// The upload of an object, unconditional.
+    fn put(&self, object: &NewObject) -> PutObjectFluentBuilder {
+        let put = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(&object.key)
+            .content_type(object.content_type)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .checksum_sha256(BASE64.encode(Sha256::digest(&object.body)))
+            .body(ByteStream::from(object.body.clone()));
+        match object.item_count {
+            Some(count) => put.metadata(ITEM_COUNT, count.to_string()),
+            None => put,
+        }
+    }
+
+    pub(crate) fn failure<E>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        error: SdkError<E, HttpResponse>,
+    ) -> Failure
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        failure::from_sdk(operation, self.url(key), error)
+    }
+
+    /// Tells a missing object from a missing bucket: the answer to a HEAD has no body to say which.
+    async fn bucket_exists(&self) -> Result<(), Failure> {
+        match self.client.head_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => Ok(()),
+            // Whoever may not ask this was told the truth about the object by its own 404.
+            Err(error) if status(&error) == Some(403) => Ok(()),
+            Err(error) if status(&error) == Some(404) => Err(Failure::new(
+                FailureKind::NotFound,
+                "HeadBucket",
+                format!("s3://{}", self.bucket),
+                "the bucket does not exist",
+            )),
+            Err(error) => Err(self.failure("HeadBucket", "", error)),
+        }
+    }
+
+    /// Deletes one key by itself.
+    async fn delete_one(&self, key: &str) -> Result<(), Failure> {
+        match self
+            .client
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
+            Err(error) => Err(self.failure("DeleteObject", key, error)),
+        }
+    }
+
+    /// Deletes up to [`DELETE_BATCH`] keys that XML can spell.
+    async fn delete_batch(&self, keys: &[&String]) -> Result<(), Failure> {
+        let invalid = |error: aws_sdk_s3::error::BuildError| {
+            Failure::new(
+                FailureKind::Invalid,
+                "DeleteObjects",
+                self.url(""),
+                error.to_string(),
+            )
+        };
+        let identifiers = keys
+            .iter()
+            .map(|key| ObjectIdentifier::builder().key(*key).build())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(invalid)?;
+        let delete = Delete::builder()
+            .set_objects(Some(identifiers))
+            .quiet(true)
+            .build()
+            .map_err(invalid)?;
+        let output = self
+            .client
+            .delete_objects()
+            .bucket(&self.bucket)
+            .delete(delete)
+            .send()
+            .await
+            .map_err(|error| self.failure("DeleteObjects", "", error))?;
+        match output
+            .errors()
+            .iter()
+            .find(|error| error.code() != Some("NoSuchKey"))
+        {
+            None => Ok(()),
+            Some(error) => Err(self.deletion_failure(error)),
+        }
+    }
+
+    /// One key's share of a `DeleteObjects` that went wrong, although the call itself answered 200.
+    fn deletion_failure(&self, error: &DeletionError) -> Failure {
+        // Without a status of its own a key is judged by its code, and else may be tried again.
+        Failure::new(
+            failure::kind_of(error.code(), 500),
+            "DeleteObjects",
+            self.url(error.key().unwrap_or_default()),
+            failure::service_message(error.code(), error.message().unwrap_or_default(), 200),
+        )
+    }
+}
+
+#[async_trait]
+impl ObjectStore for S3Store {
+    fn url(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    async fn create(&self, object: NewObject) -> Result<Creation, Failure> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let Err(error) = self.put(&object).if_none_match("*").send().await else {
+                return Ok(Creation::Created);
+            };
+            match status(&error) {
+                Some(412) => return Ok(Creation::Exists),
+                Some(409) if attempts < CONFLICT_ATTEMPTS && is_conflict(&error) => {}
+                _ => return Err(self.failure("PutObject", &object.key, error)),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    async fn replace(&self, object: NewObject) -> Result<(), Failure> {
+        self.put(&object)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| self.failure("PutObject", &object.key, error))
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let get = self
+                .client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(key)
+                .checksum_mode(ChecksumMode::Enabled);
+            let output = match get.send().await {
+                Ok(output) => output,
+                Err(error) if code(&error) == Some("NoSuchKey") => return Ok(None),
+                Err(error) => return Err(self.failure("GetObject", key, error)),
+            };
+            match output.body.collect().await {
+                Ok(body) => return Ok(Some(body.into_bytes())),
+                Err(error) if attempts == READ_ATTEMPTS => {
+                    return Err(Failure::new(
+                        FailureKind::Transient,
+                        "GetObject",
+                        self.url(key),
+                        failure::root_cause(&error),
+                    )
+                    .with_source(error));
+                }
+                Err(error) => tracing::debug!(key, %error, "a download broke off"),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure> {
+        let head = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .checksum_mode(ChecksumMode::Enabled);
+        let output = match head.send().await {
+            Ok(output) => output,
+            Err(error) if status(&error) == Some(404) => {
+                return self.bucket_exists().await.map(|()| None);
+            }
+            Err(error) if status(&error) == Some(403) => {
+                let mut failure = self.failure("HeadObject", key, error);
+                failure.message.push_str(
+                    "; without s3:ListBucket on the bucket S3 answers so for a missing object too",
+                );
+                return Err(failure);
+            }
+            Err(error) => return Err(self.failure("HeadObject", key, error)),
+        };
+        let bytes = output
+            .content_length()
+            .and_then(|length| u64::try_from(length).ok());
+        let Some(bytes) = bytes else {
+            return Err(Failure::new(
+                FailureKind::Corrupt,
+                "HeadObject",
+                self.url(key),
+                "the answer gives no length",
+            ));
+        };
+        Ok(Some(ObjectFacts {
+            bytes,
+            sha256: output.checksum_sha256().and_then(sha256),
+            item_count: output.metadata().and_then(item_count),
+        }))
+    }
+
+    /// Pages go on behind a key, `after`, so that a position outlives the listing that gave it.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, Failure> {
+        let mut listing = self
+            .listing(prefix)
+            .set_start_after(after.map(str::to_owned));
+        loop {
+            let mut page = self.listed(prefix, listing).await?;
+            let (Some(token), None) = (&page.next, page.objects.last()) else {
+                if page.next.is_some() {
+                    page.next = page.objects.last().map(|object| object.key.clone());
+                }
+                return Ok(page);
+            };
+            // An empty page that is not the last one gives no key to go on behind.
+            listing = self.listing(prefix).continuation_token(token);
+        }
+    }
+
+    /// Pages go on at S3's own token: a folder that ended one could not be told from its contents.
+    async fn list_folders(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, Failure> {
+        let listing = self
+            .listing(prefix)
+            .delimiter("/")
+            .set_continuation_token(after.map(str::to_owned));
+        self.listed(prefix, listing).await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), Failure> {
+        let (plain, odd): (Vec<_>, Vec<_>) = keys.iter().partition(|key| xml_can_spell(key));
+        for batch in plain.chunks(DELETE_BATCH) {
+            self.delete_batch(batch).await?;
+        }
+        for key in odd {
+            self.delete_one(key).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether XML 1.0 has all of the key's characters: `DeleteObjects` names keys in XML.
+/// <https://www.w3.org/TR/xml/#charsets>
+fn xml_can_spell(key: &str) -> bool {
+    !key.chars()
+        .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+}
+
+/// The whole object's SHA-256. The checksum of a multipart upload's parts (`…-7`) is none.
+fn sha256(base64: &str) -> Option<[u8; 32]> {
+    BASE64.decode(base64).ok()?.try_into().ok()
+}
+
+fn item_count(metadata: &HashMap<String, String>) -> Option<u64> {
+    metadata.get(ITEM_COUNT)?.parse().ok()
+}
+
+fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error
+        .raw_response()
+        .map(|response| response.status().as_u16())
+}
+
+fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code)
+}
+
+/// Two creates met: one of them, perhaps neither, is in. S3 wants the upload repeated.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>
+fn is_conflict(error: &SdkError<PutObjectError, HttpResponse>) -> bool {
+    code(error).is_none_or(|code| matches!(code, "ConditionalRequestConflict" | "OperationAborted"))
+}

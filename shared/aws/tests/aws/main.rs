@@ -1,0 +1,14 @@
+//! The adapters against the embedded engines, and against a server that misbehaves on demand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot set its stage must stop"
+)]
+
+mod clients;
+mod control_table;
+mod loopback;
+mod s3_store;
+mod table_describer;
+mod table_scanner;
