@@ -148,6 +148,15 @@ impl TableDescriber for DynamoDescriber {
             unavailable,
         })
     }
+
+    /// One call, not four: this is asked before every round of a scan.
+    async fn table_id(&self, table: &str) -> Result<Option<String>, Failure> {
+        let description = self.table(table).await?;
+        Ok(description
+            .get("TableId")
+            .and_then(Value::as_str)
+            .map(str::to_owned))
+    }
 }
 
 /// Notes a setting that the service or a policy will not tell; what may pass is not noted but returned.

@@ -172,8 +172,8 @@ impl TableSettings {
 pub trait TableDescriber: Debug + Send + Sync {
     /// Everything the service says about `table` (a name or an ARN).
     ///
-    /// Fails if `DescribeTable` does; a failure of the other three calls is noted in
-    /// [`TableSettings::unavailable`].
+    /// Fails if `DescribeTable` does, and where one of the other three calls cannot be served for now; a
+    /// call that is refused for good is noted in [`TableSettings::unavailable`].
     async fn describe(&self, table: &str) -> Result<TableSettings, Failure>;
 
     /// The table's UUID alone, to see whether it is still the same table.

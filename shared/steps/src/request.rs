@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn request(fields: Value) -> BackupRequest {
+    fn request(fields: &Value) -> BackupRequest {
         let mut whole = json!({"table": "orders", "to": "s3://bucket/p"});
         for (name, value) in fields.as_object().unwrap() {
             whole[name] = value.clone();
@@ -242,11 +242,11 @@ mod tests {
                 "frozen",
             ),
         ] {
-            let error = request(fields.clone()).check().unwrap_err();
+            let error = request(&fields).check().unwrap_err();
             assert_eq!(error.name(), crate::ErrorName::InvalidInput);
             assert!(error.to_string().contains(word), "{fields}: {error}");
         }
-        request(json!({"segments": 1_000_000, "read_capacity": 0, "part_bytes": 1000}))
+        request(&json!({"segments": 1_000_000, "read_capacity": 0, "part_bytes": 1000}))
             .check()
             .unwrap();
     }

@@ -5,6 +5,10 @@ mod backup;
 #[cfg(test)]
 mod definition;
 #[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod maps;
+#[cfg(test)]
 mod scripted;
 #[cfg(test)]
 mod walk;

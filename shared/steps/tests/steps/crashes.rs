@@ -1,16 +1,14 @@
 //! A crash at every await, and then a second life: the same snapshot comes out.
 
-mod stage;
-
 use std::sync::Arc;
 
+use crate::stage::*;
 use highwater_domain::budget::Budget;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::snapshot::Status;
 use highwater_steps::{Deps, StepError, finalize_backup, plan_backup};
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::intercepted::Intercepted;
-use stage::*;
 
 /// The whole workflow in one life.
 async fn life(deps: &Deps) -> Result<(), StepError> {
@@ -102,7 +100,7 @@ async fn a_lost_answer_at_any_call_is_survived_by_a_retry_of_the_step() {
     }
 }
 
-/// Between PlanBackup's claim and its answer, AbandonPlan marks what was begun, and only that.
+/// Between PlanBackup's claim and its answer, `AbandonPlan` marks what was begun, and only that.
 #[tokio::test]
 async fn a_plan_that_broke_off_is_marked_failed_by_its_execution_alone() {
     let stage = Stage::of_items(10);

@@ -1,16 +1,14 @@
 //! Two invocations of one segment at once: whatever the order of their calls, one chain, nothing lost.
 
-mod stage;
-
 use std::sync::Arc;
 
+use crate::stage::*;
 use futures::FutureExt as _;
 use highwater_domain::budget::Budget;
 use highwater_steps::{Deps, StepError, scan_segment};
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::intercepted::Intercepted;
 use highwater_testkit::stepped::{Run, Stepped, interleave, random_schedule, schedules};
-use stage::*;
 
 fn gated(stage: &Stage, gate: &Arc<Stepped>) -> Deps {
     stage.through(

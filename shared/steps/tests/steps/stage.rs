@@ -1,7 +1,5 @@
 //! The fakes as a stage for the steps: a table, a store and a control table that any number of runs share.
 
-#![allow(dead_code, reason = "each test file uses its part of the stage")]
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,10 +1,9 @@
 //! Deadlines, capacity, throttles and stops, on a clock that the tests move.
 
-mod stage;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::stage::*;
 use async_trait::async_trait;
 use highwater_domain::budget::Budget;
 use highwater_domain::failure::{Failure, FailureKind};
@@ -15,7 +14,6 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::{Deps, ErrorName, finalize_backup, scan_segment, snapshot_info};
 use highwater_testkit::fake_table::FakeTable;
-use stage::*;
 
 /// A table whose every page takes so long, costs so much, and is throttled so often before it comes.
 #[derive(Debug)]
