@@ -83,7 +83,7 @@ pub async fn run(deps: &Deps, input: &PlanInput) -> Result<PlanOutput, StepError
         }
         None => plan(deps, input).await?,
     };
-    claim(deps, &record).await?;
+    claim(deps, &record, input.request.resume).await?;
     Ok(PlanOutput {
         snapshot_id: record.id.clone(),
         segments: if record.status == Status::Completed {
@@ -351,14 +351,22 @@ fn refuse_other_place(request: &BackupRequest, record: &SnapshotRecord) -> Resul
 }
 
 /// Shows the claim in the store: `backup.json` and `table.json`. Repeated by every retry and resume.
-async fn claim(deps: &Deps, record: &SnapshotRecord) -> Result<(), StepError> {
+///
+/// Whoever uses another control table may claim the same id in the same place at the same time. The object
+/// that was created first decides; the other's record goes again.
+async fn claim(deps: &Deps, record: &SnapshotRecord, resumed: bool) -> Result<(), StepError> {
     let store = status::open_store(deps, record)?;
     let layout = status::layout(record)?;
     let metadata = Metadata::of(record, &PartTotals::default(), &ScanTotals::default());
     let object = status::metadata_object(&layout, &metadata)?;
     if store.create(object).await.map_err(StepError::Store)? == Creation::Exists {
         let there = read_metadata(store.as_ref(), &layout).await?;
-        if there.is_some_and(|there| there.snapshot_id.as_ref() != Some(&record.id)) {
+        let foreign = |there: Metadata| there.request_id != record.request_id;
+        if !resumed && there.is_some_and(foreign) {
+            deps.control
+                .forget_snapshot(&record.id)
+                .await
+                .map_err(StepError::Control)?;
             return Err(exists(&record.id, &store.url(layout.root())));
         }
         status::project(deps, store.as_ref(), &record.id).await?;

@@ -73,7 +73,8 @@ impl SegmentPages {
             quota,
             estimate: 0.0,
         };
-        let ahead = Some(fetcher.start(start));
+        // Nothing wanted, nothing asked for: a page costs capacity.
+        let ahead = (quota != Some(0)).then(|| fetcher.start(start));
         Self {
             fetcher,
             ahead,

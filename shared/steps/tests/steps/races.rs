@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::stage::*;
 use futures::FutureExt as _;
 use highwater_domain::budget::Budget;
-use highwater_steps::{Deps, StepError, scan_segment};
+use highwater_steps::{Deps, StepError, plan_backup, scan_segment, snapshot_info};
 use highwater_testkit::failing::{Failing, Moment};
+use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::intercepted::Intercepted;
 use highwater_testkit::stepped::{Run, Stepped, interleave, random_schedule, schedules};
 
@@ -138,8 +139,47 @@ async fn failing_and_sealing_at_once_leave_one_truth() {
         ];
         interleave(runs, &schedule).await;
         let record = stage.status().await.unwrap();
-        let shown =
-            highwater_steps::snapshot_info::metadata(stage.store.as_ref(), &layout(), &id()).await;
+        let shown = snapshot_info::metadata(stage.store.as_ref(), &layout(), &id()).await;
         assert_eq!(shown.unwrap().status, record, "{schedule:?}");
+    }
+}
+
+/// Two control tables, one bucket, one id, at the same time: one of them gets it, whole.
+#[tokio::test]
+async fn one_id_claimed_through_two_control_tables_is_one_snapshot() {
+    for schedule in schedules(2, 7) {
+        let stage = Stage::of_items(10);
+        let other = FakeControl::new();
+        let controls = [stage.control.clone(), Arc::new(other)];
+        let gates = [Arc::new(Stepped::new()), Arc::new(Stepped::new())];
+        let deps = [0, 1].map(|run| {
+            let store = Arc::new(Intercepted::new(&stage.store, &gates[run]));
+            stage.through(
+                store,
+                Arc::new(Intercepted::new(&controls[run], &gates[run])),
+            )
+        });
+        let inputs = [0, 1].map(|run| plan_backup::PlanInput {
+            execution_id: format!("execution-{run}"),
+            ..plan_input(request(1))
+        });
+        let runs = (0..2)
+            .map(|run| Run::new(&gates[run], plan_backup::run(&deps[run], &inputs[run])))
+            .collect();
+        let outcomes = interleave(runs, &schedule).await;
+        let winners: Vec<usize> = (0..2).filter(|run| outcomes[*run].is_ok()).collect();
+        let shown = snapshot_info::metadata(stage.store.as_ref(), &layout(), &id())
+            .await
+            .unwrap();
+        assert_eq!(winners.len(), 1, "{schedule:?}");
+        assert_eq!(
+            shown.request_id,
+            format!("execution-{}", winners[0]),
+            "{schedule:?}"
+        );
+        assert!(
+            controls[1 - winners[0]].is_empty(),
+            "the loser's record is gone: {schedule:?}"
+        );
     }
 }
