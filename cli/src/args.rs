@@ -4,9 +4,16 @@
     reason = "doc comments are the help text here, not Markdown"
 )]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{
+    ArgAction, ArgGroup, ArgMatches, Args as ClapArgs, CommandFactory as _, FromArgMatches as _,
+    Parser, Subcommand, ValueEnum,
+};
 use highwater_domain::ids::{SnapshotId, TableRef};
 use highwater_domain::layout::Destination;
 use serde_json::Value;
@@ -32,6 +39,54 @@ pub struct Args {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Flags that a resume does not take: the plan was frozen when the backup began.
+const FROZEN: [&str; 12] = [
+    "id",
+    "dry_run",
+    "segments",
+    "consistent",
+    "eventual",
+    "filter",
+    "projection",
+    "names",
+    "values",
+    "max_items",
+    "compression",
+    "part_size",
+];
+
+impl Args {
+    /// Reads a command line.
+    ///
+    /// A resume refuses flags of the plan that stand on the command line. From the environment, where they may
+    /// stand for other backups, they are not meant and not used.
+    pub fn try_read<T: Into<OsString> + Clone>(
+        line: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(line)?;
+        if let Some(("backup", backup)) = matches.subcommand()
+            && let Some(flag) = frozen_flag(backup)
+        {
+            let message =
+                format!("--resume goes on with the plan as it was: `{flag}` cannot be given");
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        Self::from_arg_matches(&matches)
+    }
+}
+
+fn frozen_flag(backup: &ArgMatches) -> Option<&'static str> {
+    backup.get_one::<SnapshotId>("resume")?;
+    FROZEN
+        .into_iter()
+        .find(|flag| backup.value_source(flag) == Some(ValueSource::CommandLine))
+}
+
+/// Takes `1`, `yes`, `on`, `true` and their opposites from an environment variable.
+fn yes_or_no() -> BoolishValueParser {
+    BoolishValueParser::new()
 }
 
 /// Flags that every command takes.
@@ -96,16 +151,10 @@ pub struct Global {
     )]
     pub control: Option<LocalControl>,
     /// Print the result as JSON on standard output.
-    #[arg(long, global = true, env = "HIGHWATER_JSON", help_heading = "Output")]
+    #[arg(long, global = true, env = "HIGHWATER_JSON", value_parser = yes_or_no(), action = ArgAction::SetTrue, help_heading = "Output")]
     pub json: bool,
     /// Print no progress and no notes, only the result and errors.
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "HIGHWATER_QUIET",
-        help_heading = "Output"
-    )]
+    #[arg(long, short, global = true, env = "HIGHWATER_QUIET", value_parser = yes_or_no(), action = ArgAction::SetTrue, help_heading = "Output")]
     pub quiet: bool,
     /// Show log lines, in `tracing`'s filter syntax: `info`, `highwater_steps=debug`.
     #[arg(
@@ -167,15 +216,10 @@ pub struct Backup {
     #[arg(long, env = "HIGHWATER_RESUME", value_name = "ID")]
     pub resume: Option<SnapshotId>,
     /// The id to give the backup; a new one by default.
-    #[arg(
-        long,
-        env = "HIGHWATER_ID",
-        value_name = "ID",
-        conflicts_with = "resume"
-    )]
+    #[arg(long, env = "HIGHWATER_ID", value_name = "ID")]
     pub id: Option<SnapshotId>,
     /// Show the plan and write nothing.
-    #[arg(long, env = "HIGHWATER_DRY_RUN", conflicts_with = "resume")]
+    #[arg(long, env = "HIGHWATER_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub dry_run: bool,
     #[command(flatten)]
     pub pace: Pace,
@@ -190,7 +234,7 @@ pub struct Backup {
 #[command(next_help_heading = "Pace")]
 pub struct Pace {
     /// Slices to scan the table in, 1 to 1,000,000; by default what its size suggests.
-    #[arg(long, env = "HIGHWATER_SEGMENTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), conflicts_with = "resume")]
+    #[arg(long, env = "HIGHWATER_SEGMENTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub segments: Option<u32>,
     /// Slices that are scanned at once, 4 by default.
     #[arg(long, short = 'p', env = "HIGHWATER_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -210,10 +254,10 @@ pub struct Pace {
     #[arg(long, env = "HIGHWATER_READ_PERCENT", value_name = "PERCENT")]
     pub read_percent: Option<f64>,
     /// Strongly consistent reads: the default.
-    #[arg(long, env = "HIGHWATER_CONSISTENT", conflicts_with_all = ["eventual", "resume"])]
+    #[arg(long, env = "HIGHWATER_CONSISTENT", value_parser = yes_or_no(), action = ArgAction::SetTrue, conflicts_with = "eventual")]
     pub consistent: bool,
     /// Eventually consistent reads, at half the price.
-    #[arg(long, env = "HIGHWATER_EVENTUAL", conflicts_with = "resume")]
+    #[arg(long, env = "HIGHWATER_EVENTUAL", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub eventual: bool,
 }
 
@@ -222,35 +266,19 @@ pub struct Pace {
 #[command(next_help_heading = "Selection")]
 pub struct Selection {
     /// Keep only items that match this DynamoDB filter expression.
-    #[arg(
-        long,
-        env = "HIGHWATER_FILTER",
-        value_name = "EXPRESSION",
-        conflicts_with = "resume"
-    )]
+    #[arg(long, env = "HIGHWATER_FILTER", value_name = "EXPRESSION")]
     pub filter: Option<String>,
     /// Keep only these attributes, a DynamoDB projection expression; keys are added.
-    #[arg(
-        long,
-        env = "HIGHWATER_PROJECTION",
-        value_name = "EXPRESSION",
-        conflicts_with = "resume"
-    )]
+    #[arg(long, env = "HIGHWATER_PROJECTION", value_name = "EXPRESSION")]
     pub projection: Option<String>,
     /// Name placeholder of the expressions, `#n=attribute`; may be repeated.
-    #[arg(long = "name", env = "HIGHWATER_NAMES", value_name = "#N=ATTRIBUTE", value_parser = parse_name, conflicts_with = "resume")]
+    #[arg(long = "name", env = "HIGHWATER_NAMES", value_name = "#N=ATTRIBUTE", value_parser = parse_name)]
     pub names: Vec<(String, String)>,
     /// Value placeholder of the expressions, `:v={"S":"open"}`; may be repeated.
-    #[arg(long = "value", env = "HIGHWATER_VALUES", value_name = ":V=JSON", value_parser = parse_value, conflicts_with = "resume")]
+    #[arg(long = "value", env = "HIGHWATER_VALUES", value_name = ":V=JSON", value_parser = parse_value)]
     pub values: Vec<(String, Value)>,
     /// Stop after exactly so many items; segments are then scanned one by one.
-    #[arg(
-        long,
-        short = 'm',
-        env = "HIGHWATER_MAX_ITEMS",
-        value_name = "COUNT",
-        conflicts_with = "resume"
-    )]
+    #[arg(long, short = 'm', env = "HIGHWATER_MAX_ITEMS", value_name = "COUNT")]
     pub max_items: Option<u64>,
 }
 
@@ -259,10 +287,10 @@ pub struct Selection {
 #[command(next_help_heading = "Format")]
 pub struct Shape {
     /// How parts are compressed, gzip by default.
-    #[arg(long, env = "HIGHWATER_COMPRESSION", conflicts_with = "resume")]
+    #[arg(long, env = "HIGHWATER_COMPRESSION")]
     pub compression: Option<Compression>,
     /// Stored size of a part, 1000 to 1GiB, 8MiB by default.
-    #[arg(long, env = "HIGHWATER_PART_SIZE", value_name = "SIZE", value_parser = parse_part_size, conflicts_with = "resume")]
+    #[arg(long, env = "HIGHWATER_PART_SIZE", value_name = "SIZE", value_parser = parse_part_size)]
     pub part_size: Option<u64>,
 }
 
@@ -305,10 +333,10 @@ pub struct Delete {
     #[command(flatten)]
     pub which: Info,
     /// Do not ask, and delete even what claims to be running.
-    #[arg(long, short, env = "HIGHWATER_FORCE")]
+    #[arg(long, short, env = "HIGHWATER_FORCE", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub force: bool,
     /// Show what would be deleted and delete nothing.
-    #[arg(long, env = "HIGHWATER_DRY_RUN")]
+    #[arg(long, env = "HIGHWATER_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub dry_run: bool,
 }
 
@@ -348,7 +376,6 @@ fn parse_part_size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definition_is_sound() {
@@ -384,13 +411,16 @@ mod tests {
             "backup orders --to s3://bucket --read-capacity 5 --read-percent 5",
             "backup orders --to s3://bucket --consistent --eventual",
             "backup --resume 01768385930622-efd1a093 --segments 4",
+            "backup --resume 01768385930622-efd1a093 --id 01768385930622-efd1a093",
+            "backup --resume 01768385930622-efd1a093 --dry-run",
+            "backup --resume 01768385930622-efd1a093 --value :v={\"S\":\"x\"}",
             "backup --resume latest",
             "info x --from s3://bucket",
             "--control nowhere list s3://bucket",
         ] {
             let args = std::iter::once("highwater").chain(line.split(' '));
             assert_eq!(
-                Args::try_parse_from(args)
+                Args::try_read(args)
                     .map(|_| ())
                     .map_err(|error| error.exit_code()),
                 Err(2),

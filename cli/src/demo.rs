@@ -28,11 +28,16 @@ use accident::{Accident, AccidentProne, Narrator};
 
 const BUCKET: &str = "highwater-demo";
 
+/// Where a segment has more than one part, so that the accident happens half way.
+const ITEMS_FOR_TWO_PARTS: u32 = 3000;
+
 /// The part whose worker dies between writing it and committing it.
-const FATAL_PART: PartId = PartId {
-    segment: 2,
-    number: 1,
-};
+fn fatal_part(items: u32) -> PartId {
+    PartId {
+        segment: 2,
+        number: u32::from(items >= ITEMS_FOR_TWO_PARTS),
+    }
+}
 
 /// Shows a backup: fill, back up with a killed worker, read back, compare.
 pub async fn run(args: &Demo, console: Console) -> Result<(), CliError> {
@@ -114,7 +119,7 @@ impl Stage {
         ));
         let control = clients.control_table("highwater");
         control.ensure().await?;
-        let accident = Arc::new(Accident::new(Arc::new(control), FATAL_PART));
+        let accident = Arc::new(Accident::new(Arc::new(control), fatal_part(items)));
         let control = Control::of(accident.clone());
         let deps = connect::deps(
             &clients,
@@ -142,7 +147,7 @@ impl Stage {
             to: Some(format!("s3://{BUCKET}/backups")),
             segments: Some(4),
             concurrency: Some(2),
-            part_bytes: Some(32 << 10),
+            part_bytes: Some(16 << 10),
             ..BackupRequest::default()
         };
         let execution = LocalExecution::new();

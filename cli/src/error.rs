@@ -141,6 +141,11 @@ fn of_step(error: &StepError) -> Option<String> {
         StepError::SnapshotRunning(id) => Some(format!(
             "wait for it, or stop it; if its process is gone: highwater backup --resume {id}, or delete --force"
         )),
+        StepError::Store(failure)
+            if failure.kind == FailureKind::NotFound && !failure.resource.starts_with("s3://") =>
+        {
+            Some("make the folder, or choose another place".into())
+        }
         StepError::TableNotActive { .. } => Some("wait until the table is ACTIVE".into()),
         _ => of_name(error.name()).map(Into::into),
     }

@@ -14,10 +14,8 @@ mod workflow;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let args = args::Args::parse();
+    let args = args::Args::try_read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let console = console::Console::new(args.global.json, args.global.quiet);
     console::start_log(args.global.log.as_deref());
     let runtime = match tokio::runtime::Runtime::new() {

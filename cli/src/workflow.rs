@@ -1,7 +1,7 @@
 //! Walks the deployed state machine's own definition.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,9 +69,10 @@ impl LocalExecution {
             id: self.id.clone(),
             start_time: self.started_at.to_rfc3339(),
         };
+        let first_failure = Arc::new(OnceLock::new());
         let options = Options {
             jitter_seed: fastrand::u64(..),
-            observer: Some(observer(console)),
+            observer: Some(observer(console, first_failure.clone())),
             clock: Arc::new(Impatient(signals.stop_flag())),
         };
         let mut walk = Box::pin(walk(&machine, input, &execution, tasks, &options));
@@ -87,7 +88,13 @@ impl LocalExecution {
                 }
             }
         };
-        let Err(failed) = outcome else { return Ok(()) };
+        let Err(mut failed) = outcome else {
+            return Ok(());
+        };
+        if let Some(state) = first_failure.get() {
+            // Not the Fail state at the end, but the step that led there.
+            failed.state.clone_from(state);
+        }
         if let Some(signal) = signals.received() {
             return Err(CliError::Signal {
                 name: signal.name,
@@ -128,23 +135,26 @@ impl Clock for Impatient {
     }
 }
 
-/// Tells of retries and of failures that the workflow deals with.
-fn observer(console: Console) -> highwater_asl::Observer {
-    Arc::new(move |event| {
-        if let Event::Retrying {
+/// Tells of retries, and remembers the state that failed first.
+fn observer(console: Console, first_failure: Arc<OnceLock<String>>) -> highwater_asl::Observer {
+    Arc::new(move |event| match event {
+        Event::Retrying {
             state,
             failure,
             attempt,
             delay,
             ..
-        } = event
-        {
+        } => {
             let delay = crate::format::seconds(delay.as_secs_f64());
+            let message = crate::error::message(failure);
             console.say(&format!(
-                "{state}: {} ({}), retry {attempt} in {delay}",
-                failure.error,
-                crate::error::message(failure)
+                "{state}: {} ({message}), retry {attempt} in {delay}",
+                failure.error
             ));
         }
+        Event::Failed { failure, .. } | Event::Caught { failure, .. } => {
+            first_failure.get_or_init(|| failure.state.clone());
+        }
+        _ => {}
     })
 }

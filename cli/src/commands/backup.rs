@@ -1,9 +1,10 @@
 //! `highwater backup`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use highwater_aws::{Clients, DynamoDescriber};
+use highwater_domain::backoff::Backoff;
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::metadata::Metadata;
 use highwater_domain::snapshot::{Compression, SnapshotRecord};
@@ -84,7 +85,13 @@ async fn prepare(
         console.say(&beginning(&plan));
         expected_items = plan.estimated_items;
     }
-    let control = connect::control(global, console, Absent::Create).await?;
+    // What was begun without this control table cannot be resumed with it: do not make one just to say so.
+    let absent = if args.resume.is_some() {
+        Absent::Leave
+    } else {
+        Absent::Create
+    };
+    let control = connect::control(global, console, absent).await?;
     let deps = connect::deps(&clients, &control, counters.clone(), stop);
     if let Some(id) = &args.resume {
         expected_items = resuming(&deps, id, &counters, console).await?;
@@ -98,11 +105,24 @@ async fn prepare(
 
 fn request(args: &Backup) -> BackupRequest {
     let (pace, selection, shape) = (&args.pace, &args.selection, &args.shape);
+    if let Some(id) = &args.resume {
+        // The plan is frozen; what else the environment may say of it is meant for other backups.
+        return BackupRequest {
+            table: args.table.clone(),
+            to: None,
+            snapshot_id: Some(id.clone()),
+            resume: true,
+            concurrency: pace.concurrency,
+            read_capacity: pace.read_capacity,
+            read_percent: pace.read_percent,
+            ..BackupRequest::default()
+        };
+    }
     BackupRequest {
         table: args.table.clone(),
         to: args.to.as_ref().map(ToString::to_string),
-        snapshot_id: args.resume.clone().or_else(|| args.id.clone()),
-        resume: args.resume.is_some(),
+        snapshot_id: args.id.clone(),
+        resume: false,
         segments: pace.segments,
         concurrency: pace.concurrency,
         read_capacity: pace.read_capacity,
@@ -125,8 +145,15 @@ fn request(args: &Backup) -> BackupRequest {
     }
 }
 
-/// The plan, before anything is written. Asks once and does not wait for what is not there: a wrong
-/// endpoint or table name shows at once.
+/// How long a preview puts up with throttles and passing faults: some ten seconds.
+const PATIENCE: Backoff = Backoff {
+    base_ms: 100,
+    max_ms: 3000,
+    attempts: 8,
+};
+
+/// The plan, before anything is written. What is not there at all shows at once: a wrong endpoint, a
+/// table that does not exist.
 async fn preview(
     clients: &Clients,
     execution: &LocalExecution,
@@ -139,7 +166,19 @@ async fn preview(
         describer: Arc::new(DynamoDescriber::new(clients.dynamodb_without_retries())),
         ..connect::deps(clients, &nowhere, Arc::new(Counters::default()), stop)
     };
-    Ok(plan_backup::preview(&deps, &execution.plan_input(request.clone())).await?)
+    let input = execution.plan_input(request.clone());
+    for retry in 0.. {
+        let error = match plan_backup::preview(&deps, &input).await {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        let passing = matches!(&error, StepError::Table(failure) if failure.kind.is_retryable());
+        match PATIENCE.wait_ms(retry, fastrand::f64()).filter(|_| passing) {
+            Some(wait_ms) => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
+            None => return Err(error.into()),
+        }
+    }
+    Err(StepError::Internal("a preview was never tried".into()).into())
 }
 
 fn beginning(plan: &SnapshotRecord) -> String {

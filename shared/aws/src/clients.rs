@@ -36,6 +36,10 @@ const DYNAMODB_ATTEMPT: Duration = Duration::from_secs(30);
 const S3_ATTEMPT: Duration = Duration::from_mins(5);
 /// Attempts of the clients that retry by themselves, the first one included.
 const ATTEMPTS: u32 = 10;
+/// The ceilings of the first wait between two attempts and of the longest: ten seconds in all on average, so
+/// that a blip is survived and a wrong endpoint still shows before anybody's patience ends.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// What the user says about the connection; everything else comes from the environment and the profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -168,7 +172,12 @@ async fn load(settings: &ConnectionSettings) -> SdkConfig {
     let mut loader = ConfigLoader::default()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .http_client(http_client(Reach::Anywhere))
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+        .retry_config(
+            RetryConfig::standard()
+                .with_max_attempts(ATTEMPTS)
+                .with_initial_backoff(FIRST_BACKOFF)
+                .with_max_backoff(LONGEST_BACKOFF),
+        );
     if let Ok(name) = AppName::new("highwater") {
         loader = loader.app_name(name);
     }

@@ -86,10 +86,10 @@ impl ManifestSummary {
         bucket: &str,
         manifest_files_key: &str,
     ) -> Self {
+        // The last one: a user's own prefix may have a folder of that name, too.
         let prefix = manifest_files_key
-            .split("/AWSDynamoDB/")
-            .next()
-            .filter(|prefix| !prefix.is_empty());
+            .rsplit_once("/AWSDynamoDB/")
+            .map(|(prefix, _)| prefix.to_owned());
         Self {
             version: "2020-06-30".into(),
             export_arn: format!("{}/export/{}", record.table_arn, record.id),
@@ -99,7 +99,7 @@ impl ManifestSummary {
             table_id: record.table_id.clone(),
             export_time: record.started_at.to_rfc3339(),
             s3_bucket: bucket.to_owned(),
-            s3_prefix: prefix.map(str::to_owned),
+            s3_prefix: prefix,
             s3_sse_algorithm: "AES256".into(),
             s3_sse_kms_key_id: None,
             manifest_files_s3_key: manifest_files_key.to_owned(),

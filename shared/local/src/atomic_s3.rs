@@ -269,14 +269,20 @@ impl S3 for AtomicS3 {
         self.files.abort_multipart_upload(req).await
     }
 
-    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
+    async fn list_objects(
+        &self,
+        mut req: S3Request<ListObjectsInput>,
+    ) -> Answer<ListObjectsOutput> {
+        // s3s-fs says that it encodes keys and does not: better not to ask it to.
+        req.input.encoding_type = None;
         self.files.list_objects(req).await
     }
 
     async fn list_objects_v2(
         &self,
-        req: S3Request<ListObjectsV2Input>,
+        mut req: S3Request<ListObjectsV2Input>,
     ) -> Answer<ListObjectsV2Output> {
+        req.input.encoding_type = None;
         self.files.list_objects_v2(req).await
     }
 

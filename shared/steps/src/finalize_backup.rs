@@ -4,7 +4,6 @@
 //! store with its size, hash and count. It checkpoints its own progress, so that a snapshot of any number of
 //! parts is checked by as many invocations as it takes.
 
-use futures::StreamExt as _;
 use highwater_domain::budget::Budget;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::ids::SnapshotId;
@@ -20,14 +19,11 @@ use crate::request::BackupRequest;
 use crate::seal;
 use crate::status::{self, Progress};
 
-/// How many part rows are read, and then checked, at a time.
-const PARTS_PER_READ: u32 = 100;
-
-/// How many parts are checked at once.
-const CHECKS_AT_ONCE: usize = 16;
+/// How many part rows are read, and then checked at once. Between two reads the clock is looked at.
+const PARTS_PER_READ: u32 = 16;
 
 /// How many parts are checked between two checkpoints.
-const PARTS_PER_CHECKPOINT: u64 = 2000;
+const PARTS_PER_CHECKPOINT: u64 = 500;
 
 /// The input of the state `FinalizeBackup`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -230,10 +226,18 @@ async fn save(
             value: record,
             version,
         }),
-        Cas::Lost => Err(StepError::Interrupted {
-            id: record.id,
-            reason: "another execution is ending it at the same time".into(),
-        }),
+        Cas::Lost => {
+            // Somebody else's write, or this very one, whose answer got lost: then the record is as we want it.
+            let known = status::load(deps, &record.id).await?;
+            if known.value == record {
+                return Ok(known);
+            }
+            let reason = "another execution is ending it at the same time".into();
+            Err(StepError::Interrupted {
+                id: record.id,
+                reason,
+            })
+        }
     }
 }
 
@@ -249,13 +253,15 @@ async fn check_rows(
         verified.totals.add(row);
     }
     // Collected first: a stream over a closure that borrows is not `Send` for every lifetime.
-    let checks: Vec<_> = rows
+    let looks: Vec<_> = rows.iter().map(|row| look_at(store, row)).collect();
+    let looks = futures::future::try_join_all(looks).await?;
+    // One part in memory at a time, whatever its size.
+    for (row, _) in rows
         .iter()
-        .map(|row| check_part(store, record, row))
-        .collect();
-    let mut checks = futures::stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE);
-    while let Some(check) = checks.next().await {
-        check?;
+        .zip(looks)
+        .filter(|(_, look)| *look == Look::NeedsReading)
+    {
+        read_back(store, record, row).await?;
     }
     Ok(())
 }
@@ -276,12 +282,17 @@ fn check_order(before: Option<PartId>, part: PartId) -> Result<(), StepError> {
     )))
 }
 
-/// Existence, size, hash and count of one part. Where the store keeps no hash, the part is read back.
-async fn check_part(
-    store: &dyn ObjectStore,
-    record: &SnapshotRecord,
-    row: &PartRow,
-) -> Result<(), StepError> {
+/// What the store's own facts say of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It is what was written.
+    Right,
+    /// It is there and has its size; hash and count the store does not keep.
+    NeedsReading,
+}
+
+/// Existence, size and, where the store keeps them, hash and count of one part.
+async fn look_at(store: &dyn ObjectStore, row: &PartRow) -> Result<Look, StepError> {
     let url = || store.url(&row.object);
     let facts = store.facts(&row.object).await.map_err(StepError::Store)?;
     let facts = facts.ok_or_else(|| StepError::PartMissing(url()))?;
@@ -293,16 +304,24 @@ async fn check_part(
         )));
     }
     let (Some(sha256), Some(items)) = (facts.sha256, facts.item_count) else {
-        let body = store.read(&row.object).await.map_err(StepError::Store)?;
-        let body = body.ok_or_else(|| StepError::PartMissing(url()))?;
-        read_part(&body, row, record.compression, |_| ())?;
-        return Ok(());
+        return Ok(Look::NeedsReading);
     };
-    if hex::encode(sha256) != row.sha256 || items != row.items {
-        return Err(StepError::PartCorrupt(format!(
-            "{} is not what was written: hash or item count differ",
-            url()
-        )));
+    if hex::encode(sha256) == row.sha256 && items == row.items {
+        return Ok(Look::Right);
     }
+    Err(StepError::PartCorrupt(format!(
+        "{} is not what was written: hash or item count differ",
+        url()
+    )))
+}
+
+async fn read_back(
+    store: &dyn ObjectStore,
+    record: &SnapshotRecord,
+    row: &PartRow,
+) -> Result<(), StepError> {
+    let body = store.read(&row.object).await.map_err(StepError::Store)?;
+    let body = body.ok_or_else(|| StepError::PartMissing(store.url(&row.object)))?;
+    read_part(&body, row, record.compression, |_| ())?;
     Ok(())
 }

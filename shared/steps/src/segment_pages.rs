@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 use crate::deps::Deps;
 use crate::error::StepError;
 
+/// How long a stop may go unnoticed while a page is awaited.
+const STOP_INTERVAL: Duration = Duration::from_millis(200);
+
 /// What came of asking for a page.
 #[derive(Debug)]
 pub enum Fetched {
@@ -90,8 +93,12 @@ impl SegmentPages {
         let Some(mut ahead) = self.ahead.take() else {
             return Ok(Some(Fetched::OutOfTime));
         };
-        let fetched = (&mut ahead.0)
-            .await
+        let fetched = tokio::select! {
+            fetched = &mut ahead.0 => fetched,
+            // A request that hangs must not take the part in the making with it.
+            () = self.fetcher.out_of_time() => return Ok(Some(Fetched::OutOfTime)),
+        };
+        let fetched = fetched
             .map_err(|error| StepError::Internal(format!("a scan request was lost: {error}")))??;
         if let Fetched::Page(page, _) = &fetched {
             self.prefetch(page);
@@ -119,6 +126,17 @@ impl Fetcher {
     fn start(&self, start: Option<Key>) -> InFlight {
         let fetcher = self.clone();
         InFlight(tokio::spawn(async move { fetcher.fetch(start).await }))
+    }
+
+    /// Returns when the budget is spent or a stop was asked for.
+    async fn out_of_time(&self) {
+        while !self.deps.should_stop(&self.budget) {
+            let left = self
+                .budget
+                .left_ms(self.deps.clock.now())
+                .unwrap_or(u64::MAX);
+            tokio::time::sleep(Duration::from_millis(left).min(STOP_INTERVAL)).await;
+        }
     }
 
     /// One page, however often it takes. Gives up after [`Backoff::SCAN`], or when time is short.

@@ -238,3 +238,38 @@ async fn a_slow_scan_commits_every_few_minutes() {
     let parts = stage.control.all_parts(&id());
     assert!(parts.len() > 5, "{} parts in an hour", parts.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_hangs_costs_neither_the_deadline_nor_the_part() {
+    let table = FakeTable::with_numbered_items("orders", 90, 7).with_empty_pages(0);
+    let stage = Stage::new(table);
+    stage
+        .plan(BackupRequest {
+            part_bytes: Some(1 << 20),
+            ..request(1)
+        })
+        .await
+        .unwrap();
+    // Pages of five seconds in invocations of eight, six of which are for scanning.
+    let deps = slow(&stage, 5000, 1.0, 0);
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
+        let began = deps.clock.now();
+        let output = scan_segment::run(&deps, &scan_input(0), invocation(&deps, 8))
+            .await
+            .unwrap();
+        assert!(
+            deps.clock.now().since(began) < 8_000,
+            "it ends before its deadline"
+        );
+        let parts = stage.control.all_parts(&id()).len();
+        // The last page is empty.
+        assert!(parts + 1 >= rounds, "{parts} parts after {rounds} rounds");
+        if output.done {
+            break;
+        }
+    }
+    stage.finalize().await.unwrap();
+    stage.assert_equals_table().await;
+}

@@ -99,11 +99,12 @@ impl Sandbox {
         };
         lock(&live.0).insert(number, process.clone());
         let mut tasks = Vec::new();
+        // These outlive the sandbox: a process's last words are read to their end, which its death brings.
         if let Some(pipe) = child.stdout.take() {
-            tasks.push(tokio::spawn(collect(pipe, Arc::clone(output))));
+            tokio::spawn(collect(pipe, Arc::clone(output)));
         }
         if let Some(pipe) = child.stderr.take() {
-            tasks.push(tokio::spawn(collect(pipe, Arc::clone(output))));
+            tokio::spawn(collect(pipe, Arc::clone(output)));
         }
         tasks.push(tokio::spawn(supervise(
             child,

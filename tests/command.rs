@@ -1,0 +1,30 @@
+//! The `highwater` binary as users run it: a child process with flags, an environment, signals and exit codes.
+//!
+//! Its DynamoDB and S3 are the embedded engines of the test process, each behind a proxy that can mistreat requests.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "an integration test is tests all over, its shared parts included"
+)]
+
+mod command {
+    mod backups;
+    mod demo;
+    mod denied;
+    mod denying_proxy;
+    mod environment;
+    mod full_disk;
+    mod kills;
+    mod local_control;
+    mod lost_answers;
+    mod movies;
+    mod places;
+    mod read_back;
+    mod refusals;
+    mod selections;
+    mod signals;
+    mod stage;
+    mod told;
+}

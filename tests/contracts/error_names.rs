@@ -1,0 +1,183 @@
+//! Every error has its fate in the state machine, and the state machine names no error that nobody raises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use highwater_asl::StateMachine;
+use highwater_steps::ErrorName;
+use highwater_tests::checkout;
+use serde_json::Value;
+
+const BACKUP: &str = "statemachine/backup.asl.json";
+
+/// What becomes of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Another attempt may do better: named in every Retry.
+    Retried,
+    /// The request itself is at fault: `PlanBackup` catches it by name, and nothing was begun. From any
+    /// other state it is fatal.
+    Refused,
+    /// Falls to `States.ALL`: the snapshot is marked failed and can be resumed by a person.
+    Fatal,
+}
+
+/// A new name does not compile until somebody has decided here.
+#[expect(
+    clippy::match_same_arms,
+    reason = "the same fate for different reasons"
+)]
+fn fate(name: ErrorName) -> Fate {
+    match name {
+        // Time heals it, or a fresh process does.
+        ErrorName::Throttled | ErrorName::TransientAws | ErrorName::Internal => Fate::Retried,
+        ErrorName::InvalidInput
+        | ErrorName::SnapshotExists
+        | ErrorName::SnapshotNotFound
+        | ErrorName::StoreUnsuitable => Fate::Refused,
+        // A person must change something: a policy, a bucket, a table, the deployment.
+        ErrorName::AccessDenied
+        | ErrorName::TableNotFound
+        | ErrorName::StoreNotFound
+        | ErrorName::StoreNotWritable
+        | ErrorName::Config => Fate::Fatal,
+        // Another attempt would find the same.
+        ErrorName::TableChanged | ErrorName::PartCorrupt | ErrorName::PartMissing => Fate::Fatal,
+        // Somebody wanted it to end, or somebody else has it: an attempt would work against them.
+        ErrorName::Interrupted => Fate::Fatal,
+    }
+}
+
+fn with_fate(wanted: Fate) -> BTreeSet<&'static str> {
+    let names = ErrorName::ALL
+        .into_iter()
+        .filter(|name| fate(*name) == wanted);
+    names.map(ErrorName::as_str).collect()
+}
+
+/// A Task, with what its own Retry and the Catch that its errors reach name, in order.
+struct Task {
+    retried: Vec<String>,
+    caught: Vec<String>,
+}
+
+/// Every Task of the definition, as the file has it; inside a Map without its own Catch, the Map's counts.
+fn tasks() -> BTreeMap<String, Task> {
+    let mut tasks = BTreeMap::new();
+    collect(&checkout::json(BACKUP).unwrap(), &[], &mut tasks);
+    assert_eq!(
+        tasks.len(),
+        5,
+        "PlanBackup, ScanSegment, FinalizeBackup and two that mark failures"
+    );
+    tasks
+}
+
+fn collect(machine: &Value, outer: &[String], tasks: &mut BTreeMap<String, Task>) {
+    for (name, state) in machine["States"].as_object().unwrap() {
+        let mut caught = named(&state["Catch"]);
+        caught.extend_from_slice(outer);
+        match state["Type"].as_str() {
+            Some("Task") => {
+                let retried = named(&state["Retry"]);
+                tasks.insert(name.clone(), Task { retried, caught });
+            }
+            Some("Map") => {
+                assert!(
+                    state["Retry"].is_null(),
+                    "{name}: a Map that is retried scans everything again"
+                );
+                collect(&state["ItemProcessor"], &caught, tasks);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn named(clauses: &Value) -> Vec<String> {
+    let clauses = clauses.as_array().map_or(&[][..], Vec::as_slice).iter();
+    let names = clauses.flat_map(|clause| clause["ErrorEquals"].as_array().unwrap());
+    names
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_state_machine_names_errors_that_exist() {
+    let machine = StateMachine::parse(&checkout::text(BACKUP).unwrap(), &BTreeMap::new()).unwrap();
+    let names = machine.error_names();
+    assert!(!names.is_empty());
+    for name in names {
+        let of_aws = name.starts_with("Lambda.")
+            || [
+                "States.ALL",
+                "States.Timeout",
+                "Sandbox.Timedout",
+                "Runtime.ExitError",
+            ]
+            .contains(&name);
+        assert!(
+            of_aws || ErrorName::parse(name).is_some(),
+            "{name}: no function fails with this name"
+        );
+    }
+}
+
+#[test]
+fn every_error_that_another_attempt_may_mend_is_retried_and_no_other() {
+    let ours = with_fate(Fate::Retried);
+    for (state, task) in tasks() {
+        assert!(
+            !task
+                .retried
+                .iter()
+                .any(|name| name == "States.ALL" || name == "States.TaskFailed"),
+            "{state}: a wildcard would retry what must not be"
+        );
+        let retried: BTreeSet<&str> = task.retried.iter().map(String::as_str).collect();
+        assert_eq!(
+            retried.len(),
+            task.retried.len(),
+            "{state}: the second naming never counts"
+        );
+        let ours_retried: BTreeSet<&str> = retried
+            .iter()
+            .copied()
+            .filter(|name| ErrorName::parse(name).is_some())
+            .collect();
+        assert_eq!(ours_retried, ours, "{state}");
+        // A process that dies or overruns its time raises none of ours.
+        for death in [
+            "Lambda.Unknown",
+            "States.Timeout",
+            "Sandbox.Timedout",
+            "Runtime.ExitError",
+        ] {
+            assert!(retried.contains(death), "{state}: {death}");
+        }
+    }
+}
+
+#[test]
+fn what_was_interrupted_is_never_retried() {
+    for (state, task) in tasks() {
+        assert!(
+            !task.retried.iter().any(|name| name == "Interrupted"),
+            "{state}"
+        );
+    }
+}
+
+#[test]
+fn every_other_error_is_refused_by_name_or_falls_to_the_catch_of_all() {
+    for (state, task) in tasks() {
+        let (last, named) = task.caught.split_last().expect("a Catch");
+        assert_eq!(last, "States.ALL", "{state}");
+        let named: BTreeSet<&str> = named.iter().map(String::as_str).collect();
+        let expected = if state == "PlanBackup" {
+            with_fate(Fate::Refused)
+        } else {
+            BTreeSet::new()
+        };
+        assert_eq!(named, expected, "{state}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The functions as Lambda runs them: their own programs, over the Runtime API, against embedded engines.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "an integration test is tests all over, its shared parts included"
+)]
+
+mod functions {
+    mod account;
+    mod crash;
+    mod deadlines;
+    mod errors;
+    mod race;
+    mod sample_events;
+    mod whole_backup;
+}

@@ -1,0 +1,62 @@
+//! The files of this repository, for tests that hold them together.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde_json::Value;
+use thiserror::Error;
+
+/// A file of the repository that a test cannot do without.
+#[derive(Debug, Error)]
+pub enum CheckoutError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not JSON.
+    #[error("{path}: {source}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A path in the repository, given relative to its root.
+#[must_use]
+pub fn path(relative: &str) -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).join(relative)
+}
+
+/// The text of a file.
+pub fn text(relative: &str) -> Result<String, CheckoutError> {
+    let path = path(relative);
+    fs::read_to_string(&path).map_err(|source| CheckoutError::Io { path, source })
+}
+
+/// A JSON file.
+pub fn json(relative: &str) -> Result<Value, CheckoutError> {
+    let text = text(relative)?;
+    let path = path(relative);
+    serde_json::from_str(&text).map_err(|source| CheckoutError::Json { path, source })
+}
+
+/// The names of a folder's entries, in order.
+pub fn entries(relative: &str) -> Result<Vec<String>, CheckoutError> {
+    let path = path(relative);
+    let name_of = |entry: io::Result<fs::DirEntry>| {
+        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let names = fs::read_dir(&path).and_then(|entries| entries.map(name_of).collect());
+    let mut names: Vec<String> = names.map_err(|source| CheckoutError::Io { path, source })?;
+    names.sort();
+    Ok(names)
+}
