@@ -69,8 +69,14 @@ impl Args {
         if let Some(("backup", backup)) = matches.subcommand()
             && let Some(flag) = frozen_flag(backup)
         {
+            // Two flags are repeated, and named for one of theirs.
+            let flag = match flag {
+                "names" => "name".to_owned(),
+                "values" => "value".to_owned(),
+                flag => flag.replace('_', "-"),
+            };
             let message =
-                format!("--resume goes on with the plan as it was: `{flag}` cannot be given");
+                format!("--{flag} cannot be given with --resume: the plan stays as it was");
             return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
         }
         Self::from_arg_matches(&matches)

@@ -101,10 +101,9 @@ pub async fn control(
     if let Some(local) = &global.control {
         let path = local_path(local)?;
         if absent == Absent::Leave && !path.exists() {
-            return Err(CliError::Usage(format!(
-                "there is no checkpoint file {}",
-                path.display()
-            )));
+            let file = path.display().to_string();
+            let absent = Failure::new(FailureKind::NotFound, "open", file, "there is no such file");
+            return Err(highwater_steps::StepError::Control(absent).into());
         }
         let engine = EmbeddedDynamoDb::open(&path).await?;
         let clients = Clients::connect(&ConnectionSettings {

@@ -103,19 +103,17 @@ impl CliError {
         match self {
             Self::Workflow {
                 id,
-                resumable: true,
+                resumable,
                 failed,
             } => {
-                let resume = format!("highwater backup --resume {id}");
-                let cause = ErrorName::parse(&failed.error).and_then(of_name);
-                Some(cause.map_or_else(
-                    || resume.clone(),
-                    |cause| format!("{cause}; then: {resume}"),
-                ))
+                let resume = resumable.then(|| format!("highwater backup --resume {id}"));
+                let cause = ErrorName::parse(&failed.error)
+                    .and_then(|name| of_name(name, &message(failed)));
+                match (cause, resume) {
+                    (Some(cause), Some(resume)) => Some(format!("{cause}; then: {resume}")),
+                    (cause, resume) => resume.or(cause.map(Into::into)),
+                }
             }
-            Self::Workflow { failed, .. } => ErrorName::parse(&failed.error)
-                .and_then(of_name)
-                .map(Into::into),
             Self::Signal { id: Some(id), .. } => Some(format!("highwater backup --resume {id}")),
             Self::Step(error) => of_step(error),
             Self::Connection(failure) => of_failure(failure),
@@ -141,13 +139,8 @@ fn of_step(error: &StepError) -> Option<String> {
         StepError::SnapshotRunning(id) => Some(format!(
             "wait for it, or stop it; if its process is gone: highwater backup --resume {id}, or delete --force"
         )),
-        StepError::Store(failure)
-            if failure.kind == FailureKind::NotFound && !failure.resource.starts_with("s3://") =>
-        {
-            Some("make the folder, or choose another place".into())
-        }
         StepError::TableNotActive { .. } => Some("wait until the table is ACTIVE".into()),
-        _ => of_name(error.name()).map(Into::into),
+        _ => of_name(error.name(), &error.to_string()).map(Into::into),
     }
 }
 
@@ -156,13 +149,13 @@ fn of_failure(failure: &Failure) -> Option<String> {
         FailureKind::Unreachable => {
             Some("check --endpoint-url, --region and the network; nothing answered there".into())
         }
-        FailureKind::Denied => of_name(ErrorName::AccessDenied).map(Into::into),
+        FailureKind::Denied => of_name(ErrorName::AccessDenied, &failure.message).map(Into::into),
         _ => None,
     }
 }
 
-/// The way out of an error that has the same one everywhere.
-fn of_name(name: ErrorName) -> Option<&'static str> {
+/// The way out of an error of this name; its message tells a bucket from a folder.
+fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
     Some(match name {
         ErrorName::Throttled => "the table is busy: lower --read-capacity or --read-percent",
         ErrorName::TransientAws => "a service was out of reach; try again",
@@ -172,9 +165,10 @@ fn of_name(name: ErrorName) -> Option<&'static str> {
         ErrorName::TableNotFound => {
             "check the name and the region: aws dynamodb list-tables --region REGION"
         }
-        ErrorName::StoreNotFound => {
+        ErrorName::StoreNotFound if message.contains("s3://") => {
             "create the bucket first (aws s3 mb s3://BUCKET), or check its name"
         }
+        ErrorName::StoreNotFound => "make the folder, or choose another place",
         ErrorName::StoreUnsuitable => {
             "use a store that honours If-None-Match on PutObject; Amazon S3 does"
         }

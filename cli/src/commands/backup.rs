@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use highwater_aws::{Clients, DynamoDescriber};
 use highwater_domain::backoff::Backoff;
+use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::metadata::Metadata;
 use highwater_domain::snapshot::{Compression, SnapshotRecord};
@@ -75,32 +76,47 @@ async fn prepare(
 ) -> Result<Option<Prepared>, CliError> {
     let request = request(args);
     let clients = Clients::connect(&connect::settings(global)).await?;
-    let mut expected_items = 0;
-    if args.resume.is_none() {
-        let plan = preview(&clients, execution, &request, stop.clone()).await?;
-        if args.dry_run {
-            show_plan(&plan, console)?;
-            return Ok(None);
-        }
-        console.say(&beginning(&plan));
-        expected_items = plan.estimated_items;
-    }
-    // What was begun without this control table cannot be resumed with it: do not make one just to say so.
-    let absent = if args.resume.is_some() {
-        Absent::Leave
-    } else {
-        Absent::Create
-    };
-    let control = connect::control(global, console, absent).await?;
-    let deps = connect::deps(&clients, &control, counters.clone(), stop);
     if let Some(id) = &args.resume {
-        expected_items = resuming(&deps, id, &counters, console).await?;
+        // What was begun without this control table cannot be resumed with it: do not make one just to say so.
+        let control = connect::control(global, console, Absent::Leave).await;
+        let control = control.map_err(|error| unknown_if_absent(error, id))?;
+        let deps = connect::deps(&clients, &control, counters.clone(), stop);
+        let expected_items = resuming(&deps, id, &counters, console).await;
+        let expected_items = expected_items.map_err(|error| unknown_if_absent(error, id))?;
+        return Ok(Some(Prepared {
+            deps,
+            expected_items,
+            _control: control,
+        }));
     }
+    let plan = preview(&clients, execution, &request, stop.clone()).await?;
+    if args.dry_run {
+        show_plan(&plan, console)?;
+        return Ok(None);
+    }
+    console.say(&beginning(&plan));
+    let control = connect::control(global, console, Absent::Create).await?;
+    let deps = connect::deps(&clients, &control, counters, stop);
     Ok(Some(Prepared {
         deps,
-        expected_items,
+        expected_items: plan.estimated_items,
         _control: control,
     }))
+}
+
+/// Where there are no checkpoints at all there is no backup to resume.
+fn unknown_if_absent(error: CliError, id: &SnapshotId) -> CliError {
+    match error {
+        CliError::Step(StepError::Control(failure)) if failure.kind == FailureKind::NotFound => {
+            let place = format!("{}, which is not there", failure.resource);
+            StepError::SnapshotNotFound {
+                id: id.clone(),
+                place,
+            }
+            .into()
+        }
+        error => error,
+    }
 }
 
 fn request(args: &Backup) -> BackupRequest {
