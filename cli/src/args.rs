@@ -22,14 +22,15 @@ use crate::format::parse_bytes;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater demo                                             see a whole backup on this machine, without AWS
-  highwater backup orders --to s3://my-bucket/backups        back up a table
+  highwater demo                                        a whole backup on this machine
+  highwater backup orders --to s3://my-bucket/backups   back up a table
   highwater backup orders --to file:///var/backups --read-percent 20
-  highwater backup --resume 01768385930622-efd1a093          go on with a backup that was stopped
-  highwater list s3://my-bucket/backups                      which backups are there
+  highwater backup --resume 01768385930622-efd1a093     go on with one that was stopped
+  highwater list s3://my-bucket/backups                 which backups are there
   highwater info 01768385930622-efd1a093 --from s3://my-bucket/backups
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal (the backup can be resumed).";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 compared and different,
+130 or 143 stopped by a signal (the backup can be resumed).";
 
 /// Back up Amazon DynamoDB tables to S3, resumable at every step, in the format of AWS's own exports.
 #[derive(Debug, Parser)]

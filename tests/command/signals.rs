@@ -128,7 +128,7 @@ async fn sigint_stops_a_backup_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_stops_a_backup_in_order() {
+async fn dd_20_sigterm_stops_a_backup_in_order() {
     stopped_in_order("TERM", 143).await;
 }
 
