@@ -88,11 +88,18 @@ pub fn find(name: &str) -> Result<PathBuf, BinaryError> {
 }
 
 /// What cargo says a program was made from: `<program>: <source> <source>…`, spaces in names escaped.
+///
+/// `cargo build` writes this list and `cargo test` does not. Where it is absent, only `cargo test` has built
+/// the program, which builds it anew for every change.
 fn sources(dependencies: &Path) -> Result<Vec<PathBuf>, BinaryError> {
-    let text = fs::read_to_string(dependencies).map_err(|source| BinaryError::Io {
-        path: dependencies.to_owned(),
-        source,
-    })?;
+    let text = match fs::read_to_string(dependencies) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            let path = dependencies.to_owned();
+            return Err(BinaryError::Io { path, source });
+        }
+    };
     let (_, list) = text.split_once(": ").unwrap_or_default();
     let names = list.trim_end().replace("\\ ", "\0");
     let names = names.split(' ').filter(|name| !name.is_empty());
@@ -125,5 +132,7 @@ mod tests {
         fs::write(&list, "/t/debug/program: /my\\ code/main.rs /lib.rs\n").unwrap();
         let expected = [Path::new("/my code/main.rs"), Path::new("/lib.rs")];
         assert_eq!(sources(&list).unwrap(), expected);
+        let none = folder.path().join("built-by-cargo-test-alone.d");
+        assert_eq!(sources(&none).unwrap(), [""; 0].map(Path::new));
     }
 }
