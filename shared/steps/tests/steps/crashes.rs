@@ -32,7 +32,7 @@ async fn a_crash_at_any_call_costs_nothing_but_time() {
     for moment in [Moment::Before, Moment::After] {
         let mut struck = 0;
         for nth in 1.. {
-            let stage = Stage::of_items(120);
+            let stage = Stage::of_items(220);
             let failing = Arc::new(Failing::crash(nth, moment));
             let first = life(&through(&stage, &failing)).await;
             if !failing.has_struck() {
@@ -44,6 +44,10 @@ async fn a_crash_at_any_call_costs_nothing_but_time() {
                 panic!("{moment:?} call {nth}: {error}");
             }
             stage.assert_equals_table().await;
+            assert!(
+                stage.control.all_parts(&id()).len() >= 6,
+                "several parts in each segment"
+            );
         }
         assert!(struck > 30, "only {struck} places to crash at");
     }
@@ -53,7 +57,7 @@ async fn a_crash_at_any_call_costs_nothing_but_time() {
 #[tokio::test]
 async fn a_resume_after_a_crash_at_any_call_completes_the_snapshot() {
     for nth in 1.. {
-        let stage = Stage::of_items(120);
+        let stage = Stage::of_items(220);
         let failing = Arc::new(Failing::crash(nth, Moment::After));
         let first = life(&through(&stage, &failing)).await;
         if !failing.has_struck() {
@@ -86,7 +90,7 @@ async fn a_resume_after_a_crash_at_any_call_completes_the_snapshot() {
 #[tokio::test]
 async fn a_lost_answer_at_any_call_is_survived_by_a_retry_of_the_step() {
     for nth in 1.. {
-        let stage = Stage::of_items(120);
+        let stage = Stage::of_items(220);
         let failing = Arc::new(Failing::once(nth, Moment::After, FailureKind::Transient));
         let deps = through(&stage, &failing);
         if life(&deps).await.is_err() {

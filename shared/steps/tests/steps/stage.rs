@@ -12,6 +12,7 @@ use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::key::Key;
 use highwater_domain::layout::{Destination, Layout};
 use highwater_domain::object_store::{ObjectStore, Stores};
+use highwater_domain::part::Digests;
 use highwater_domain::scan::TableScanner;
 use highwater_domain::snapshot::Status;
 use highwater_steps::deps::Unobserved;
@@ -24,7 +25,7 @@ use highwater_steps::scan_segment::ScanInput;
 use highwater_steps::{Deps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment};
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
-use highwater_testkit::fake_table::FakeTable;
+use highwater_testkit::fake_table::{FakeTable, string_key};
 
 pub const ID: &str = "01768385930622-efd1a093";
 
@@ -99,9 +100,9 @@ impl Stage {
         }
     }
 
-    /// A table of `count` small items.
+    /// A table of `count` items that do not compress, so that even a few of them fill several parts.
     pub fn of_items(count: usize) -> Self {
-        Self::new(FakeTable::with_numbered_items("orders", count, 7))
+        Self::new(table_of(count))
     }
 
     /// The same stage seen through other ports.
@@ -189,6 +190,15 @@ impl Stage {
             "only committed parts lie in data/: {data:?}"
         );
     }
+}
+
+pub fn table_of(count: usize) -> FakeTable {
+    let table = FakeTable::new("orders", string_key("id"), 7);
+    for n in 0..count {
+        let noise = Digests::of(&n.to_be_bytes()).sha256_hex();
+        table.put(format!(r#"{{"id":{{"S":"{n}"}},"noise":{{"S":"{noise}"}}}}"#).as_bytes());
+    }
+    table
 }
 
 pub fn request(segments: u32) -> BackupRequest {
