@@ -221,21 +221,9 @@ async fn passing_troubles_are_retried_in_every_task() {
 
 #[tokio::test]
 async fn what_trying_again_cannot_mend_is_tried_once() {
-    for error in [
-        "AccessDenied",
-        "TableNotFound",
-        "StoreNotFound",
-        "StoreUnsuitable",
-        "StoreNotWritable",
-        "SnapshotExists",
-        "SnapshotNotFound",
-        "TableChanged",
-        "PartCorrupt",
-        "PartMissing",
-        "InvalidInput",
-        "Config",
-        "Interrupted",
-    ] {
+    let errors = "AccessDenied TableNotFound StoreNotFound StoreUnsuitable StoreNotWritable SnapshotExists SnapshotNotFound \
+        TableChanged PartCorrupt PartMissing InvalidInput Config Interrupted";
+    for error in errors.split(' ') {
         let tasks = Scripted::new(move |function, payload, _| {
             Some(match function {
                 PLAN => plan(1),

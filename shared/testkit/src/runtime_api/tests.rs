@@ -16,14 +16,10 @@ fn function(environment: &[(&str, &str)]) -> Function {
     Function::new(FunctionSpec {
         name: "probe".into(),
         bootstrap: std::env::current_exe().unwrap(),
-        arguments: [
-            "runtime_api::tests::bootstrap",
-            "--exact",
-            "--ignored",
-            "--nocapture",
-        ]
-        .map(OsString::from)
-        .to_vec(),
+        arguments: "runtime_api::tests::bootstrap --exact --ignored --nocapture"
+            .split(' ')
+            .map(OsString::from)
+            .collect(),
         memory_mb: 512,
         environment: environment
             .iter()
