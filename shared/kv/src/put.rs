@@ -1,8 +1,6 @@
 //! Writing a record whatever was there before.
 
-use aws_sdk_dynamodb::types::{
-    ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
-};
+use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 
 use crate::clock::Now;
 use crate::create::TRIES;
@@ -11,7 +9,7 @@ use crate::expression::Expression;
 use crate::field::VERSION;
 use crate::hook::Operation;
 use crate::record::{Item, Record};
-use crate::store::{Partition, key_item};
+use crate::store::Partition;
 use crate::update::next_version;
 use crate::write::Write;
 
@@ -65,25 +63,8 @@ impl Partition {
         let version = format!("if_not_exists({current}, {start}) + {one}");
         let update = write.update(&mut expression, &version, now);
         let request = self.request(Operation::Put, "UpdateItem", name);
-        let answer = request
-            .send(
-                self.client()
-                    .update_item()
-                    .table_name(self.table().name())
-                    .set_key(Some(key_item(self.id(), name)))
-                    .update_expression(update)
-                    .condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values())
-                    .return_values(ReturnValue::AllNew)
-                    .return_values_on_condition_check_failure(
-                        ReturnValuesOnConditionCheckFailure::AllOld,
-                    )
-                    .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                    .customize()
-                    .interceptor(request.attempts())
-                    .send(),
-            )
+        let answer = self
+            .send_update(&request, name, &expression, update, condition)
             .await;
         match answer {
             Ok(answer) => {

@@ -1,5 +1,7 @@
 //! Changing a record that must still be as it was seen.
 
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{
     ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
@@ -10,6 +12,7 @@ use crate::expression::Expression;
 use crate::field::VERSION;
 use crate::hook::Operation;
 use crate::record::{Item, Record, RecordKey};
+use crate::request::Request;
 use crate::store::{Partition, Table, key_item};
 use crate::write::Write;
 
@@ -52,25 +55,8 @@ impl Partition {
         let next = expression.number(next);
         let update = write.update(&mut expression, &next, now);
         let request = self.request(Operation::Update, "UpdateItem", name);
-        let answer = request
-            .send(
-                self.client()
-                    .update_item()
-                    .table_name(self.table().name())
-                    .set_key(Some(key_item(self.id(), name)))
-                    .update_expression(update)
-                    .condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values())
-                    .return_values(ReturnValue::AllNew)
-                    .return_values_on_condition_check_failure(
-                        ReturnValuesOnConditionCheckFailure::AllOld,
-                    )
-                    .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                    .customize()
-                    .interceptor(request.attempts())
-                    .send(),
-            )
+        let answer = self
+            .send_update(&request, name, &expression, update, condition)
             .await;
         match answer {
             Ok(answer) => {
@@ -86,6 +72,32 @@ impl Partition {
                     .lost(key, seen, found.as_ref(), now, request.was_retried()))
             }
         }
+    }
+
+    /// The one request that merges a write into what is there, if `condition` holds for it.
+    pub(crate) async fn send_update(
+        &self,
+        request: &Request<'_>,
+        name: &str,
+        expression: &Expression,
+        update: String,
+        condition: String,
+    ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
+        let update = self
+            .client()
+            .update_item()
+            .table_name(self.table().name())
+            .set_key(Some(key_item(self.id(), name)))
+            .update_expression(update)
+            .condition_expression(condition)
+            .set_expression_attribute_names(expression.names())
+            .set_expression_attribute_values(expression.values())
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .customize()
+            .interceptor(request.attempts());
+        request.send(update.send()).await
     }
 }
 
