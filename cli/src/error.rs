@@ -159,6 +159,10 @@ fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
     Some(match name {
         ErrorName::Throttled => "the table is busy: lower --read-capacity or --read-percent",
         ErrorName::TransientAws => "a service was out of reach; try again",
+        // A file system's refusal carries the system's error number; no service's does.
+        ErrorName::AccessDenied if message.contains("(os error") => {
+            "make the folder and what is in it readable and writable for you, or choose another place"
+        }
         ErrorName::AccessDenied => {
             "check who you are (aws sts get-caller-identity) and the permissions listed in the README; with read rights only, add --control local"
         }
@@ -172,7 +176,9 @@ fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
         ErrorName::StoreUnsuitable => {
             "use a store that honours If-None-Match on PutObject; Amazon S3 does"
         }
-        ErrorName::StoreNotWritable => "free some space, or choose another place",
+        ErrorName::StoreNotWritable => {
+            "free some space, make the place writable, or choose another one"
+        }
         ErrorName::SnapshotNotFound => {
             "highwater list URL shows what is there; a resume needs the same --control-table or --control as the start"
         }
@@ -188,4 +194,27 @@ fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
             return None;
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint_of(failure: Failure) -> String {
+        CliError::from(StepError::Store(failure))
+            .hint()
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn a_folder_that_refuses_is_no_matter_of_aws() {
+        let denied = |message: &str| Failure::new(FailureKind::Denied, "PutObject", "x", message);
+        let folder = hint_of(denied("Permission denied (os error 13)"));
+        assert!(
+            folder.contains("folder") && !folder.contains("aws"),
+            "{folder}"
+        );
+        let bucket = hint_of(denied("AccessDenied: Access Denied"));
+        assert!(bucket.contains("aws sts get-caller-identity"), "{bucket}");
+    }
 }

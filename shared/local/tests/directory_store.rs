@@ -23,7 +23,7 @@ fn object(key: &str, body: impl Into<bytes::Bytes>) -> NewObject {
 }
 
 #[tokio::test]
-#[ignore = "the child process of the test below"]
+#[ignore = "no test by itself: the test below runs it as a child process, with --ignored --exact"]
 async fn write_until_killed() {
     let Ok(root) = std::env::var(ROOT) else {
         return;

@@ -133,6 +133,14 @@ impl PartTarget<'_> {
             .await
             .map_err(StepError::Control)?;
         if row.is_some() {
+            // Row and checkpoint were committed together, so the checkpoint has moved. If it has not, somebody
+            // has written to the control table behind our back, and reading again would never end.
+            if self.seen().await?.version == seen.version {
+                return Err(StepError::PartCorrupt(format!(
+                    "the row of {} is committed, but its segment's checkpoint stands before it",
+                    self.store.url(&object)
+                )));
+            }
             return Ok(());
         }
         let Some(body) = self.store.read(&object).await.map_err(StepError::Store)? else {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::stage::*;
 use highwater_domain::budget::Budget;
+use highwater_domain::control_table::{ControlTable as _, SegmentCommit};
 use highwater_domain::failure::FailureKind;
-use highwater_domain::snapshot::Status;
+use highwater_domain::snapshot::{Checkpoint, Compression, PartId, PartRow, Status};
 use highwater_steps::finalize_backup::{FailureInput, FinalizeInput};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::{ErrorName, finalize_backup, snapshot_info};
@@ -13,6 +14,7 @@ use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_store::{FakeStore, object};
 use highwater_testkit::fake_table::FakeTable;
 use highwater_testkit::intercepted::Intercepted;
+use highwater_testkit::sample_rows::part_row;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -152,4 +154,34 @@ async fn a_table_that_was_dropped_and_re_created_stops_the_backup() {
     };
     let refused = highwater_steps::plan_backup::run(&stage.deps, &input).await;
     assert_eq!(refused.unwrap_err().name(), ErrorName::TableChanged);
+}
+
+/// A control table that was restored from an older copy, or edited: refused, not read again for ever.
+#[tokio::test]
+async fn a_row_without_its_checkpoint_stops_the_segment() {
+    let stage = Stage::of_items(60);
+    stage.plan(request(1)).await.unwrap();
+    let place = PartId {
+        segment: 0,
+        number: 0,
+    };
+    let name = layout().part(place, Compression::Gzip);
+    stage.store.plant(object(&name, "somebody's bytes"));
+    let row = PartRow {
+        id: place,
+        object: name,
+        ..part_row(0, 0)
+    };
+    let commit = SegmentCommit {
+        snapshot: &id(),
+        segment: 0,
+        seen: None,
+        next: &Checkpoint::default(),
+        part: Some(&row),
+    };
+    stage.control.commit_segment(commit).await.unwrap();
+    let refused = scan_lane(&stage.deps, 0, Budget::UNLIMITED)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.name(), ErrorName::PartCorrupt, "{refused}");
 }

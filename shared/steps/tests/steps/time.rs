@@ -63,26 +63,33 @@ fn invocation(deps: &Deps, seconds: u64) -> Budget {
     Budget::until(UnixMillis(now.0 + seconds * 1000), now)
 }
 
+/// Segment 0 by invocations of eight seconds, six of which are for scanning; gives how many it took.
+async fn rounds_of_eight_seconds(deps: &Deps, after_each: impl Fn(usize)) -> usize {
+    for round in 1.. {
+        let began = deps.clock.now();
+        let input = scan_input(0);
+        let output = scan_segment::run(deps, &input, invocation(deps, 8))
+            .await
+            .unwrap();
+        let took = deps.clock.now().since(began);
+        assert!(
+            took < 8_000,
+            "an invocation ends before its deadline, not after {took} ms"
+        );
+        after_each(round);
+        if output.done {
+            return round;
+        }
+    }
+    unreachable!()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_scan_that_outlives_its_invocations_hands_off_and_ends_right() {
     let stage = Stage::of_items(90);
     stage.plan(request(1)).await.unwrap();
     let deps = slow(&stage, 1000, 1.0, 0);
-    let mut rounds = 0;
-    loop {
-        rounds += 1;
-        let began = deps.clock.now();
-        let output = scan_segment::run(&deps, &scan_input(0), invocation(&deps, 8))
-            .await
-            .unwrap();
-        assert!(
-            deps.clock.now().since(began) < 8_000,
-            "an invocation ends before its deadline"
-        );
-        if output.done {
-            break;
-        }
-    }
+    let rounds = rounds_of_eight_seconds(&deps, |_| ()).await;
     assert!(
         (4..20).contains(&rounds),
         "{rounds} rounds of 6 seconds for pages of a second"
@@ -250,26 +257,14 @@ async fn a_request_that_hangs_costs_neither_the_deadline_nor_the_part() {
         })
         .await
         .unwrap();
-    // Pages of five seconds in invocations of eight, six of which are for scanning.
+    // Pages of five seconds: one in each invocation, and a second one under way when time is up.
     let deps = slow(&stage, 5000, 1.0, 0);
-    let mut rounds = 0;
-    loop {
-        rounds += 1;
-        let began = deps.clock.now();
-        let output = scan_segment::run(&deps, &scan_input(0), invocation(&deps, 8))
-            .await
-            .unwrap();
-        assert!(
-            deps.clock.now().since(began) < 8_000,
-            "it ends before its deadline"
-        );
+    rounds_of_eight_seconds(&deps, |rounds| {
         let parts = stage.control.all_parts(&id()).len();
         // The last page is empty.
         assert!(parts + 1 >= rounds, "{parts} parts after {rounds} rounds");
-        if output.done {
-            break;
-        }
-    }
+    })
+    .await;
     stage.finalize().await.unwrap();
     stage.assert_equals_table().await;
 }

@@ -71,7 +71,7 @@ impl Client {
 }
 
 #[test]
-#[ignore = "is the process that the other tests start"]
+#[ignore = "no test by itself: the others run it as their function, with --ignored --exact"]
 fn bootstrap() {
     let Ok(host) = std::env::var("AWS_LAMBDA_RUNTIME_API") else {
         return;
