@@ -20,6 +20,8 @@ const TEMPORARY: &str = ".highwater-tmp";
 const ABANDONED: Duration = Duration::from_hours(24);
 /// The longest name of one file, on every file system in common use.
 const NAME_BYTES: usize = 255;
+/// How often a write begins anew because a delete took away the folder it was about to use.
+const ATTEMPTS: u32 = 100;
 /// Objects and folders on a page of a listing, as S3's.
 const PAGE: usize = 1000;
 
@@ -250,7 +252,19 @@ fn write_whole(root: &Path, path: &Path, body: &[u8], replaces: bool) -> io::Res
     let folder = path.parent().unwrap_or(root);
     let mut attempts = 0;
     loop {
-        fs::create_dir_all(folder).map_err(|error| in_the_way(error, folder))?;
+        if let Err(error) = fs::create_dir_all(folder) {
+            // A rival's delete took a folder away while the next one was made in it, or just before it was
+            // looked at. What is wrong for good is still wrong the hundredth time.
+            let passing = matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+            );
+            if passing && attempts < ATTEMPTS {
+                attempts += 1;
+                continue;
+            }
+            return Err(in_the_way(error, folder));
+        }
         let moved = if replaces {
             file.persist(path)
         } else {
@@ -268,7 +282,7 @@ fn write_whole(root: &Path, path: &Path, body: &[u8], replaces: bool) -> io::Res
             }
             io::ErrorKind::AlreadyExists if !replaces => return Ok(Creation::Exists),
             // A rival's delete took the empty folder away in between.
-            io::ErrorKind::NotFound if attempts < 100 => attempts += 1,
+            io::ErrorKind::NotFound if attempts < ATTEMPTS => attempts += 1,
             _ => return Err(refused.error),
         }
         file = refused.file;

@@ -177,11 +177,11 @@ async fn a_read_only_folder_denies() {
 async fn deletes_and_creates_side_by_side_do_not_disturb_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let store = std::sync::Arc::new(DirectoryStore::new(folder.path()));
-    let workers: Vec<_> = (0..4)
+    let workers: Vec<_> = (0..8)
         .map(|worker| {
             let store = std::sync::Arc::clone(&store);
             tokio::spawn(async move {
-                for _ in 0..50 {
+                for _ in 0..200 {
                     let key = format!("deep/er/{worker}");
                     let creation = store.create(object(&key, "x")).await.unwrap();
                     assert_eq!(creation, Creation::Created);
