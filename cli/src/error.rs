@@ -187,7 +187,19 @@ fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
             "do not restore from it; start a new backup"
         }
         ErrorName::Config => "check --control-table and the region",
+        ErrorName::BackupIncomplete => {
+            "take another backup, or give --allow-incomplete to load what there is"
+        }
+        ErrorName::TableExists => "name a table that does not exist, or give --into-existing",
+        ErrorName::RestoreNotFound => {
+            "a resume needs the same --control-table or --control as the start"
+        }
+        ErrorName::ItemRejected => "mend the item, or leave out --fail-fast to go on without it",
+        ErrorName::ImportFailed => {
+            "delete the table and restore with --engine write, which tells each item that is not taken"
+        }
         ErrorName::SnapshotExists
+        | ErrorName::RestoreExists
         | ErrorName::InvalidInput
         | ErrorName::Interrupted
         | ErrorName::Internal => {

@@ -1,6 +1,7 @@
 //! Objects in an S3 bucket, or in what speaks S3's protocol.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -65,7 +66,12 @@ impl S3Store {
             .content_type(object.content_type)
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(BASE64.encode(Sha256::digest(&object.body)))
+            .set_content_encoding(object.content_encoding.map(str::to_owned))
             .body(ByteStream::from(object.body.clone()));
+        let put = object
+            .user_metadata
+            .iter()
+            .fold(put, |put, (name, value)| put.metadata(name, value));
         match object.item_count {
             Some(count) => put.metadata(ITEM_COUNT, count.to_string()),
             None => put,
@@ -164,6 +170,47 @@ impl S3Store {
             failure::service_message(error.code(), error.message().unwrap_or_default(), 200),
         )
     }
+
+    /// Downloads an object, or the range of it that an HTTP `Range` header names.
+    async fn get(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>, Failure> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let get = self
+                .client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(key)
+                .set_range(range.clone())
+                // A checksum is of the whole object.
+                .set_checksum_mode(range.is_none().then_some(ChecksumMode::Enabled));
+            let output = match get.send().await {
+                Ok(output) => output,
+                Err(error) if code(&error) == Some("NoSuchKey") => return Ok(None),
+                // The range begins behind the object's end.
+                Err(error) if range.is_some() && status(&error) == Some(416) => {
+                    return Ok(Some(Bytes::new()));
+                }
+                Err(error) => return Err(self.failure("GetObject", key, error)),
+            };
+            match output.body.collect().await {
+                Ok(body) => return Ok(Some(body.into_bytes())),
+                Err(error) if attempts == READ_ATTEMPTS => {
+                    return Err(Failure::new(
+                        FailureKind::Transient,
+                        "GetObject",
+                        self.url(key),
+                        failure::root_cause(&error),
+                    )
+                    .with_source(error));
+                }
+                Err(error) => tracing::debug!(key, %error, "a download broke off"),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
 }
 
 #[async_trait]
@@ -203,37 +250,16 @@ impl ObjectStore for S3Store {
     }
 
     async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
-        let mut pause = FIRST_PAUSE;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let get = self
-                .client
-                .get_object()
-                .bucket(&self.bucket)
-                .key(key)
-                .checksum_mode(ChecksumMode::Enabled);
-            let output = match get.send().await {
-                Ok(output) => output,
-                Err(error) if code(&error) == Some("NoSuchKey") => return Ok(None),
-                Err(error) => return Err(self.failure("GetObject", key, error)),
-            };
-            match output.body.collect().await {
-                Ok(body) => return Ok(Some(body.into_bytes())),
-                Err(error) if attempts == READ_ATTEMPTS => {
-                    return Err(Failure::new(
-                        FailureKind::Transient,
-                        "GetObject",
-                        self.url(key),
-                        failure::root_cause(&error),
-                    )
-                    .with_source(error));
-                }
-                Err(error) => tracing::debug!(key, %error, "a download broke off"),
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+        self.get(key, None).await
+    }
+
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
+        if range.is_empty() {
+            // HTTP has no spelling for a range of nothing.
+            return Ok(self.facts(key).await?.map(|_| Bytes::new()));
         }
+        let header = format!("bytes={}-{}", range.start, range.end - 1);
+        self.get(key, Some(header)).await
     }
 
     async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure> {
@@ -272,6 +298,12 @@ impl ObjectStore for S3Store {
             bytes,
             sha256: output.checksum_sha256().and_then(sha256),
             item_count: output.metadata().and_then(item_count),
+            user_metadata: output
+                .metadata()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+                .collect(),
         }))
     }
 

@@ -64,6 +64,11 @@ pub enum NameError {
         "{0:?} is not a snapshot id: 14 digits, a dash and 8 lower-case hex digits, as in 01768385930622-efd1a093"
     )]
     SnapshotId(String),
+    /// The same form, asked for as a restore's name.
+    #[error(
+        "{0:?} is not a restore id: 14 digits, a dash and 8 lower-case hex digits, as in 01768385930622-efd1a093"
+    )]
+    RestoreId(String),
     /// Neither a table name nor a table ARN.
     #[error(
         "{0:?} is not a table name: 3 to 255 letters, digits, `_`, `-` or `.`, or a table's ARN (arn:aws:dynamodb:REGION:ACCOUNT:table/NAME)"

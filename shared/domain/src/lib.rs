@@ -6,6 +6,7 @@
 //! *checkpoint* is the durable progress of one segment.
 
 pub mod backoff;
+pub mod backup_source;
 pub mod budget;
 pub mod capacity;
 pub mod control_table;
@@ -14,13 +15,20 @@ pub mod ids;
 pub mod item_finder;
 pub mod item_size;
 pub mod key;
+pub mod key_filter;
 pub mod layout;
 pub mod manifest;
 pub mod metadata;
+pub mod number;
 pub mod object_store;
 pub mod part;
 pub mod part_reader;
+pub mod restore;
+pub mod restore_control;
 pub mod scan;
 pub mod selection;
 pub mod snapshot;
 pub mod table;
+pub mod table_admin;
+pub mod table_plan;
+pub mod table_writer;

@@ -1,6 +1,8 @@
 //! The port to the place where snapshots live: a bucket, or a directory that behaves like one.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +12,7 @@ use crate::failure::Failure;
 use crate::layout::Destination;
 
 /// An object to be written, whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewObject {
     /// The full key, relative to the root of the store, without a leading slash.
     pub key: String,
@@ -20,6 +22,10 @@ pub struct NewObject {
     pub content_type: &'static str,
     /// The number of items inside, kept as user metadata so that a check needs no download.
     pub item_count: Option<u64>,
+    /// `Content-Encoding`, where the object is to be served as something compressed.
+    pub content_encoding: Option<&'static str>,
+    /// Further user metadata, names in lower case without `x-amz-meta-`. A directory keeps none.
+    pub user_metadata: BTreeMap<String, String>,
 }
 
 /// What became of a conditional create.
@@ -40,6 +46,8 @@ pub struct ObjectFacts {
     pub sha256: Option<[u8; 32]>,
     /// The item count given at the upload, where the store keeps it.
     pub item_count: Option<u64>,
+    /// All user metadata, names in lower case without `x-amz-meta-`. Empty where the store keeps none.
+    pub user_metadata: BTreeMap<String, String>,
 }
 
 /// One object in a listing.
@@ -86,6 +94,10 @@ pub trait ObjectStore: Debug + Send + Sync {
 
     /// The object's bytes, or `None` if there is none.
     async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure>;
+
+    /// The bytes from `range.start` up to `range.end`, fewer at the object's end, none behind it; `None` if
+    /// there is no object.
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure>;
 
     /// The object's facts, or `None` if there is none.
     async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure>;

@@ -1,7 +1,9 @@
 //! A folder as an object store: the target of `file://`.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::{Duration, SystemTime};
@@ -161,6 +163,18 @@ impl ObjectStore for DirectoryStore {
         .await
     }
 
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
+        let path = self.path("read file", key)?;
+        blocking("read file", path.clone(), move || {
+            match fs::File::open(&path) {
+                Ok(file) => read_range(file, range).map(Some),
+                Err(error) if is_no_object(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
     async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure> {
         let path = self.path("stat file", key)?;
         blocking("stat file", path.clone(), move || {
@@ -169,6 +183,7 @@ impl ObjectStore for DirectoryStore {
                     bytes: facts.len(),
                     sha256: None,
                     item_count: None,
+                    user_metadata: BTreeMap::new(),
                 })),
                 Err(error) if is_no_object(&error) => Ok(None),
                 Err(error) => Err(error),
@@ -193,6 +208,14 @@ impl ObjectStore for DirectoryStore {
         }
         Ok(())
     }
+}
+
+fn read_range(mut file: fs::File, range: Range<u64>) -> io::Result<Bytes> {
+    file.seek(io::SeekFrom::Start(range.start))?;
+    let mut bytes = Vec::new();
+    file.take(range.end.saturating_sub(range.start))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes.into())
 }
 
 /// Runs file work off the runtime's threads. It goes on to its end even if nobody waits any more.

@@ -19,6 +19,7 @@ fn object(key: &str, body: impl Into<bytes::Bytes>) -> NewObject {
         body: body.into(),
         content_type: "application/octet-stream",
         item_count: None,
+        ..NewObject::default()
     }
 }
 

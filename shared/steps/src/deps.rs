@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use highwater_domain::budget::{Budget, Clock};
 use highwater_domain::control_table::ControlTable;
 use highwater_domain::object_store::Stores;
+use highwater_domain::restore::LoadTotals;
 use highwater_domain::scan::{Page, TableScanner};
 use highwater_domain::snapshot::PartRow;
 use highwater_domain::table::TableDescriber;
@@ -72,6 +73,12 @@ pub trait Observer: Debug + Send + Sync {
 
     /// A request was throttled or failed in passing, and is tried again after `wait_ms`.
     fn retrying(&self, _segment: u32, _reason: &str, _wait_ms: u64) {}
+
+    /// Items of a file were accounted for: what became of them, not yet committed.
+    fn loaded(&self, _file: u32, _more: &LoadTotals) {}
+
+    /// A file is loaded whole and committed.
+    fn file_loaded(&self, _file: u32, _totals: &LoadTotals) {}
 
     /// A segment is done.
     fn segment_done(&self, _segment: u32) {}

@@ -1,9 +1,12 @@
 //! Why a step failed, and the one name by which a state machine knows it.
 
+use highwater_domain::backup_source::LocationError;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::{NameError, SnapshotId};
+use highwater_domain::key_filter::FilterError;
 use highwater_domain::layout::DestinationError;
 use highwater_domain::part_reader::PartError;
+use highwater_domain::restore::RestoreId;
 use highwater_domain::selection::SelectionError;
 use highwater_domain::table::SettingsError;
 use thiserror::Error;
@@ -100,6 +103,57 @@ pub enum StepError {
     /// The snapshot is being made.
     #[error("snapshot {0} is running")]
     SnapshotRunning(SnapshotId),
+    /// Nothing that is a backup is there.
+    #[error("there is no backup at {url}: {looked_for}")]
+    BackupNotFound {
+        /// The place.
+        url: String,
+        /// What was looked for, and what is there instead.
+        looked_for: String,
+    },
+    /// The backup was never finished, and nobody said that this is all right.
+    #[error("the backup at {url} is {status}, not completed")]
+    BackupIncomplete {
+        /// The place.
+        url: String,
+        /// What it says of itself.
+        status: String,
+    },
+    /// The table that was to be created is there.
+    #[error("table {0} already exists")]
+    TableExists(String),
+    /// The restore id is taken.
+    #[error("restore {0} already exists")]
+    RestoreExists(RestoreId),
+    /// No such restore.
+    #[error("there is no restore {0} in the control table")]
+    RestoreNotFound(RestoreId),
+    /// A signal, or another execution that took the restore over, ended the work. What was done is kept.
+    #[error("restore {id} was interrupted: {reason}")]
+    RestoreInterrupted {
+        /// The restore.
+        id: RestoreId,
+        /// By what.
+        reason: String,
+    },
+    /// The table does not take an item, and the restore was told to stop at the first or has nowhere to keep it.
+    #[error("{object} line {line} cannot be written: {reason}")]
+    ItemRejected {
+        /// The file.
+        object: String,
+        /// The line, from 1.
+        line: u64,
+        /// The service's words, or ours.
+        reason: String,
+    },
+    /// DynamoDB's own import did not do all of its work.
+    #[error("the import of table {table} is not complete: {reason}")]
+    ImportFailed {
+        /// The table, which stays as the import left it.
+        table: String,
+        /// What is missing.
+        reason: String,
+    },
     /// A bug, or a machine that fails in a way nobody foresaw.
     #[error("{0}")]
     Internal(String),
@@ -108,6 +162,18 @@ pub enum StepError {
 impl From<PartError> for StepError {
     fn from(error: PartError) -> Self {
         Self::PartCorrupt(error.to_string())
+    }
+}
+
+impl From<LocationError> for StepError {
+    fn from(error: LocationError) -> Self {
+        Self::InvalidInput(error.to_string())
+    }
+}
+
+impl From<FilterError> for StepError {
+    fn from(error: FilterError) -> Self {
+        Self::InvalidInput(error.to_string())
     }
 }
 
@@ -158,6 +224,18 @@ pub enum ErrorName {
     PartCorrupt,
     /// A committed part is gone.
     PartMissing,
+    /// The backup was never finished.
+    BackupIncomplete,
+    /// The table that was to be created is there.
+    TableExists,
+    /// The restore id is taken.
+    RestoreExists,
+    /// There is no such restore.
+    RestoreNotFound,
+    /// The table does not take an item.
+    ItemRejected,
+    /// DynamoDB's own import did not do all of its work.
+    ImportFailed,
     /// The request cannot be done as it stands.
     InvalidInput,
     /// The program is set up wrongly: an absent control table or environment variable.
@@ -170,7 +248,7 @@ pub enum ErrorName {
 
 impl ErrorName {
     /// Every name.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::Throttled,
         Self::TransientAws,
         Self::AccessDenied,
@@ -183,6 +261,12 @@ impl ErrorName {
         Self::TableChanged,
         Self::PartCorrupt,
         Self::PartMissing,
+        Self::BackupIncomplete,
+        Self::TableExists,
+        Self::RestoreExists,
+        Self::RestoreNotFound,
+        Self::ItemRejected,
+        Self::ImportFailed,
         Self::InvalidInput,
         Self::Config,
         Self::Interrupted,
@@ -205,6 +289,12 @@ impl ErrorName {
             Self::TableChanged => "TableChanged",
             Self::PartCorrupt => "PartCorrupt",
             Self::PartMissing => "PartMissing",
+            Self::BackupIncomplete => "BackupIncomplete",
+            Self::TableExists => "TableExists",
+            Self::RestoreExists => "RestoreExists",
+            Self::RestoreNotFound => "RestoreNotFound",
+            Self::ItemRejected => "ItemRejected",
+            Self::ImportFailed => "ImportFailed",
             Self::InvalidInput => "InvalidInput",
             Self::Config => "Config",
             Self::Interrupted => "Interrupted",
@@ -232,12 +322,20 @@ impl StepError {
             | Self::Settings { .. }
             | Self::SnapshotRunning(_) => ErrorName::InvalidInput,
             Self::SnapshotExists { .. } => ErrorName::SnapshotExists,
-            Self::SnapshotNotFound { .. } => ErrorName::SnapshotNotFound,
+            Self::SnapshotNotFound { .. } | Self::BackupNotFound { .. } => {
+                ErrorName::SnapshotNotFound
+            }
+            Self::BackupIncomplete { .. } => ErrorName::BackupIncomplete,
+            Self::TableExists(_) => ErrorName::TableExists,
+            Self::RestoreExists(_) => ErrorName::RestoreExists,
+            Self::RestoreNotFound(_) => ErrorName::RestoreNotFound,
+            Self::ItemRejected { .. } => ErrorName::ItemRejected,
+            Self::ImportFailed { .. } => ErrorName::ImportFailed,
             Self::StoreUnsuitable { .. } => ErrorName::StoreUnsuitable,
             Self::TableChanged { .. } => ErrorName::TableChanged,
             Self::PartCorrupt(_) => ErrorName::PartCorrupt,
             Self::PartMissing(_) => ErrorName::PartMissing,
-            Self::Interrupted { .. } => ErrorName::Interrupted,
+            Self::Interrupted { .. } | Self::RestoreInterrupted { .. } => ErrorName::Interrupted,
             Self::SegmentsUnfinished { .. } | Self::Internal(_) => ErrorName::Internal,
         }
     }

@@ -18,6 +18,7 @@ pub mod pace;
 pub mod plan_backup;
 pub mod read_snapshot;
 pub mod request;
+pub mod restore_deps;
 pub mod scan_segment;
 pub mod seal;
 pub mod segment_pages;
@@ -27,3 +28,4 @@ pub mod write_part;
 
 pub use deps::{Deps, Observer, StopFlag};
 pub use error::{ErrorName, StepError};
+pub use restore_deps::RestoreDeps;

@@ -266,6 +266,7 @@ async fn prove_conditional_create(
         body: Bytes::new(),
         content_type: "application/octet-stream",
         item_count: None,
+        ..NewObject::default()
     };
     store.create(marker()).await.map_err(StepError::Store)?;
     match store.create(marker()).await.map_err(StepError::Store)? {

@@ -173,6 +173,7 @@ async fn write_manifests(
             body: Bytes::from(body),
             content_type: "application/json",
             item_count: None,
+            ..NewObject::default()
         };
         store.replace(object).await.map_err(StepError::Store)?;
     }

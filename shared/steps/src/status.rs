@@ -91,6 +91,7 @@ pub fn json_object<T: serde::Serialize>(key: String, value: &T) -> Result<NewObj
         body: Bytes::from(text),
         content_type: "application/json",
         item_count: None,
+        ..NewObject::default()
     })
 }
 

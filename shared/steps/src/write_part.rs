@@ -103,6 +103,7 @@ impl PartTarget<'_> {
                 body: part.body.body.clone(),
                 content_type: "application/octet-stream",
                 item_count: Some(part.body.items),
+                ..NewObject::default()
             })
             .await
             .map_err(StepError::Store)?;

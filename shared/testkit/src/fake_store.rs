@@ -1,6 +1,7 @@
 //! An object store in memory, stricter than S3 where S3 forgives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -33,6 +34,7 @@ pub fn object(key: &str, body: &str) -> NewObject {
         body: Bytes::copy_from_slice(body.as_bytes()),
         content_type: "application/json",
         item_count: None,
+        ..NewObject::default()
     }
 }
 
@@ -180,12 +182,21 @@ impl ObjectStore for FakeStore {
         Ok(self.locked().get(key).map(|object| object.body.clone()))
     }
 
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
+        let body = self.read(key).await?;
+        Ok(body.map(|body| {
+            let within = |at: u64| usize::try_from(at).unwrap().min(body.len());
+            body.slice(within(range.start)..within(range.end).max(within(range.start)))
+        }))
+    }
+
     async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure> {
         self.check("facts", key)?;
         Ok(self.locked().get(key).map(|object| ObjectFacts {
             bytes: object.body.len() as u64,
             sha256: Some(Sha256::digest(&object.body).into()),
             item_count: object.item_count,
+            user_metadata: object.user_metadata.clone(),
         }))
     }
 

@@ -1,6 +1,7 @@
 //! One decorator for every port: something is asked before and told after each call.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -102,6 +103,11 @@ impl<P: ObjectStore + ?Sized, I: Interceptor> ObjectStore for Intercepted<P, I> 
     async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
         self.pass("read", key.to_owned(), self.inner.read(key))
             .await
+    }
+
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
+        let call = self.inner.read_range(key, range);
+        self.pass("read_range", key.to_owned(), call).await
     }
 
     async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure> {

@@ -19,6 +19,7 @@ fn object(key: &str, body: &str) -> NewObject {
         body: body.to_owned().into(),
         content_type: "application/gzip",
         item_count: Some(7),
+        ..NewObject::default()
     }
 }
 

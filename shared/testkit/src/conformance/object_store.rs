@@ -30,6 +30,7 @@ fn object(key: &str, body: impl Into<Bytes>) -> NewObject {
         body: body.into(),
         content_type: "application/octet-stream",
         item_count: Some(7),
+        ..NewObject::default()
     }
 }
 

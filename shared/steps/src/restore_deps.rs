@@ -1,0 +1,46 @@
+//! What the restore workflow's steps work with.
+
+use std::sync::Arc;
+
+use highwater_domain::budget::{Budget, Clock};
+use highwater_domain::object_store::Stores;
+use highwater_domain::restore_control::RestoreControl;
+use highwater_domain::table::TableDescriber;
+use highwater_domain::table_admin::{TableAdmin, TableImporter};
+use highwater_domain::table_writer::TableWriter;
+
+use crate::deps::{Observer, StopFlag};
+use crate::pace::Pace;
+
+/// The ports of the restore workflow.
+#[derive(Clone, Debug)]
+pub struct RestoreDeps {
+    /// Writes items.
+    pub writer: Arc<dyn TableWriter>,
+    /// Makes and changes tables.
+    pub admin: Arc<dyn TableAdmin>,
+    /// DynamoDB's own import.
+    pub importer: Arc<dyn TableImporter>,
+    /// Reads settings.
+    pub describer: Arc<dyn TableDescriber>,
+    /// Opens buckets and directories.
+    pub stores: Arc<dyn Stores>,
+    /// Keeps restores and their files' checkpoints.
+    pub restores: Arc<dyn RestoreControl>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Keeps the load within its write capacity.
+    pub pace: Arc<Pace>,
+    /// Is told of progress.
+    pub observer: Arc<dyn Observer>,
+    /// Asks for an early, orderly end.
+    pub stop: StopFlag,
+}
+
+impl RestoreDeps {
+    /// Whether a step should end as soon as it can do so without losing work.
+    #[must_use]
+    pub fn should_stop(&self, budget: &Budget) -> bool {
+        self.stop.is_set() || budget.is_spent(self.clock.now())
+    }
+}
