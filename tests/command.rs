@@ -14,6 +14,7 @@ mod command {
     mod demo;
     mod denied;
     mod denying_proxy;
+    mod dump;
     mod environment;
     mod full_disk;
     mod kills;
@@ -23,6 +24,7 @@ mod command {
     mod places;
     mod read_back;
     mod refusals;
+    mod restores;
     mod selections;
     mod signals;
     mod stage;

@@ -14,4 +14,5 @@ mod functions {
     mod race;
     mod sample_events;
     mod whole_backup;
+    mod whole_restore;
 }

@@ -4,8 +4,16 @@
     reason = "doc comments are the help text here, not Markdown"
 )]
 
+pub mod diff;
+pub mod dump;
+mod dyndump_env;
+pub mod dyndump_place;
+pub mod restore;
+pub mod verify;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
@@ -14,10 +22,13 @@ use clap::{
     ArgAction, ArgGroup, ArgMatches, Args as ClapArgs, CommandFactory as _, FromArgMatches as _,
     Parser, Subcommand, ValueEnum,
 };
-use highwater_domain::ids::{SnapshotId, TableRef};
+use highwater_domain::backup_source::{LocationError, SourceLocation};
+use highwater_domain::ids::{NameError, SnapshotId, TableRef};
 use highwater_domain::layout::Destination;
 use serde_json::Value;
 
+use self::dyndump_place::DyndumpPlace;
+use crate::error::CliError;
 use crate::format::parse_bytes;
 
 const EXAMPLES: &str = "\
@@ -26,11 +37,14 @@ Examples:
   highwater backup orders --to s3://my-bucket/backups   back up a table
   highwater backup orders --to file:///var/backups --read-percent 20
   highwater backup --resume 01768385930622-efd1a093     go on with one that was stopped
+  highwater restore 01768385930622-efd1a093 --from s3://my-bucket/backups --to orders-restored
+  highwater verify 01768385930622-efd1a093 --from s3://my-bucket/backups --table orders
+  highwater diff orders orders-restored                 which keys differ
   highwater list s3://my-bucket/backups                 which backups are there
   highwater info 01768385930622-efd1a093 --from s3://my-bucket/backups
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 compared and different,
-130 or 143 stopped by a signal (the backup can be resumed).";
+130 or 143 stopped by a signal (a backup or restore can be resumed).";
 
 /// Back up Amazon DynamoDB tables to S3, resumable at every step, in the format of AWS's own exports.
 #[derive(Debug, Parser)]
@@ -66,7 +80,10 @@ impl Args {
     pub fn try_read<T: Into<OsString> + Clone>(
         line: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches_from(line)?;
+        let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let matches =
+            dyndump_env::heard(Self::command(), &line, is_set).try_get_matches_from(line)?;
         if let Some(("backup", backup)) = matches.subcommand()
             && let Some(flag) = frozen_flag(backup)
         {
@@ -80,7 +97,54 @@ impl Args {
                 format!("--{flag} cannot be given with --resume: the plan stays as it was");
             return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
         }
-        Self::from_arg_matches(&matches)
+        let mut args = Self::from_arg_matches(&matches)?;
+        if let Some((_, chosen)) = matches.subcommand() {
+            let settled = args.command.settle(chosen);
+            settled
+                .map_err(|message| Self::command().error(ErrorKind::ArgumentConflict, message))?;
+        }
+        Ok(args)
+    }
+}
+
+impl Command {
+    /// Decides between arguments that name the same thing, which the parser cannot do: it does not tell the
+    /// command line from the environment.
+    fn settle(&mut self, matches: &ArgMatches) -> Result<(), String> {
+        match self {
+            Self::Dump(dump) => dump.targets.settle(matches),
+            Self::Info(info) => info.settle(matches),
+            Self::Delete(delete) => delete.which.settle(matches),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Info {
+    /// The id and the place of one of Highwater's own backups.
+    pub fn of_highwater(&self) -> Result<(&SnapshotId, &Destination), CliError> {
+        match (&self.backup, &self.from) {
+            (Some(Named::Id(id)), Some(from)) => Ok((id, from)),
+            _ => Err(CliError::Usage(
+                "name the backup: its id, and --from".into(),
+            )),
+        }
+    }
+
+    fn settle(&mut self, matches: &ArgMatches) -> Result<(), String> {
+        if !self.place.settle(matches, "backup", "ID or URL")? {
+            self.backup = None;
+        }
+        match (&self.backup, &self.from) {
+            (None, _) if self.place.s3_bucket.is_none() => Err(
+                "name the backup: its id with --from, its URL, or --s3-bucket and --s3-prefix"
+                    .into(),
+            ),
+            (Some(Named::Id(id)), None) => Err(format!(
+                "{id} is a backup's id: say where it is, --from s3://BUCKET/PREFIX"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -195,6 +259,16 @@ fn parse_control(text: &str) -> Result<LocalControl, String> {
 pub enum Command {
     /// Back up a table, or go on with a backup that was stopped.
     Backup(Box<Backup>),
+    /// Restore any backup into a new table with all its settings, or into one that exists.
+    Restore(Box<restore::Restore>),
+    /// Fill a table from a file, standard input or a backup: dyndump's `load`.
+    Load(Box<restore::Load>),
+    /// Write a table's items to a file, standard output or S3 as lines: what dyndump does.
+    Dump(Box<dump::Dump>),
+    /// Check a backup: read all of it again, or hold it against a table.
+    Verify(Box<verify::Verify>),
+    /// Compare two tables or backups, and list the keys that differ.
+    Diff(Box<diff::Diff>),
     /// List the backups at a place.
     List(List),
     /// Show one backup, also while it is being made.
@@ -269,7 +343,7 @@ pub struct Pace {
 }
 
 /// Which items.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Selection")]
 pub struct Selection {
     /// Keep only items that match this DynamoDB filter expression.
@@ -284,8 +358,14 @@ pub struct Selection {
     /// Value placeholder of the expressions, `:v={"S":"open"}`; may be repeated.
     #[arg(long = "value", env = "HIGHWATER_VALUES", value_name = ":V=JSON", value_parser = parse_value)]
     pub values: Vec<(String, Value)>,
-    /// Stop after exactly so many items; segments are then scanned one by one.
-    #[arg(long, short = 'm', env = "HIGHWATER_MAX_ITEMS", value_name = "COUNT")]
+    /// Stop after exactly so many items; a backup then scans its segments one by one.
+    #[arg(
+        long,
+        short = 'm',
+        alias = "maxitems",
+        env = "HIGHWATER_MAX_ITEMS",
+        value_name = "COUNT"
+    )]
     pub max_items: Option<u64>,
 }
 
@@ -323,15 +403,47 @@ pub struct List {
 /// `highwater info`.
 #[derive(ClapArgs, Debug)]
 pub struct Info {
-    /// The backup's id.
-    #[arg(value_name = "ID")]
-    pub id: SnapshotId,
-    /// Where it is: s3://BUCKET/PREFIX or file:///PATH.
+    /// The backup's id (with --from), or the place of a dyndump backup: s3://BUCKET/PREFIX, file:///FOLDER/PREFIX.
+    #[arg(value_name = "ID|URL")]
+    pub backup: Option<Named>,
+    /// Where the backup of that id is: s3://BUCKET/PREFIX or file:///PATH.
     #[arg(long, env = "HIGHWATER_FROM", value_name = "URL")]
-    pub from: Destination,
+    pub from: Option<Destination>,
     /// Its table, where looking through all tables takes too long.
     #[arg(long, env = "HIGHWATER_TABLE", value_name = "TABLE")]
     pub table: Option<TableRef>,
+    #[command(flatten)]
+    pub place: DyndumpPlace,
+    /// How often a request that fails in passing is sent again, for dyndump backups; 0 is never.
+    #[arg(
+        long,
+        env = "HIGHWATER_MAX_RETRIES",
+        value_name = "COUNT",
+        default_value_t = 10
+    )]
+    pub max_retries: u32,
+}
+
+/// What `info` and `delete` are about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A Highwater backup.
+    Id(SnapshotId),
+    /// A dyndump backup.
+    Place(SourceLocation),
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            let place = text.parse().map(Self::Place);
+            return place.map_err(|error: LocationError| error.to_string());
+        }
+        let id = text.parse().map(Self::Id);
+        id.map_err(|error: NameError| error.to_string())
+    }
 }
 
 /// `highwater delete`.
@@ -342,9 +454,18 @@ pub struct Delete {
     /// Do not ask, and delete even what claims to be running.
     #[arg(long, short, env = "HIGHWATER_FORCE", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub force: bool,
+    /// Delete the parts of a dyndump backup whose metadata is gone or cannot be read.
+    #[arg(long, env = "HIGHWATER_FORCE_ORPHANS", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub force_orphans: bool,
     /// Show what would be deleted and delete nothing.
     #[arg(long, env = "HIGHWATER_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub dry_run: bool,
+    /// Nothing on standard error but errors and the question; the same as --quiet.
+    #[arg(long, env = "HIGHWATER_SILENT", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub silent: bool,
+    /// No progress lines.
+    #[arg(long, env = "HIGHWATER_NO_PROGRESS", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub no_progress: bool,
 }
 
 /// `highwater demo`.

@@ -2,8 +2,12 @@
 
 mod backup;
 mod delete;
+mod diff;
+mod dump;
 mod info;
 mod list;
+mod restore;
+mod verify;
 
 use crate::args::{Args, Command};
 use crate::console::Console;
@@ -14,6 +18,11 @@ use crate::error::CliError;
 pub async fn run(args: &Args, console: Console) -> Result<(), CliError> {
     match &args.command {
         Command::Backup(backup) => backup::run(backup, &args.global, console).await,
+        Command::Restore(restore) => restore::run(restore, &args.global, console).await,
+        Command::Load(load) => restore::load(load, &args.global, console).await,
+        Command::Dump(dump) => Box::pin(dump::run(dump, &args.global, console)).await,
+        Command::Verify(verify) => Box::pin(verify::run(verify, &args.global, console)).await,
+        Command::Diff(diff) => Box::pin(diff::run(diff, &args.global, console)).await,
         Command::List(list) => list::run(list, &args.global, console).await,
         Command::Info(info) => info::run(info, &args.global, console).await,
         Command::Delete(delete) => delete::run(delete, &args.global, console).await,

@@ -8,10 +8,12 @@ use highwater_domain::control_table::ControlTable;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::layout::Destination;
 use highwater_domain::object_store::{ObjectStore, Stores};
+use highwater_domain::restore_control::RestoreControl;
+use highwater_domain::table_plan::TargetPlace;
 use highwater_lambda::SystemClock;
 use highwater_local::{DirectoryStore, EmbeddedDynamoDb};
 use highwater_steps::pace::{Pace, Share};
-use highwater_steps::{Deps, Observer, StopFlag};
+use highwater_steps::{Deps, Observer, RestoreDeps, StopFlag};
 
 use crate::args::{Global, LocalControl};
 use crate::console::Console;
@@ -21,6 +23,13 @@ use crate::error::CliError;
 #[derive(Clone, Debug)]
 pub struct LocalAndS3 {
     clients: Option<Clients>,
+}
+
+impl LocalAndS3 {
+    /// Directories, and buckets through `clients`.
+    pub fn new(clients: Option<Clients>) -> Self {
+        Self { clients }
+    }
 }
 
 impl Stores for LocalAndS3 {
@@ -67,18 +76,26 @@ pub async fn store(
 
 /// The place where checkpoints are kept.
 pub struct Control {
-    /// The port.
+    /// Snapshots, segments and parts.
     pub table: Arc<dyn ControlTable>,
+    /// Restores and their files.
+    pub restores: Arc<dyn RestoreControl>,
     /// The file's engine, which lives as long as this does.
     _engine: Option<EmbeddedDynamoDb>,
 }
 
 impl Control {
     /// A control table that needs no engine of its own.
-    pub fn of(table: Arc<dyn ControlTable>) -> Self {
+    pub fn of(table: KvControlTable) -> Self {
+        Self::with_engine(table, None)
+    }
+
+    fn with_engine(table: KvControlTable, engine: Option<EmbeddedDynamoDb>) -> Self {
+        let table = Arc::new(table);
         Self {
-            table,
-            _engine: None,
+            table: table.clone(),
+            restores: table,
+            _engine: engine,
         }
     }
 }
@@ -116,10 +133,7 @@ pub async fn control(
         if ensure(&table).await? {
             console.say(&format!("checkpoints are kept in {}", path.display()));
         }
-        return Ok(Control {
-            table: Arc::new(table),
-            _engine: Some(engine),
-        });
+        return Ok(Control::with_engine(table, Some(engine)));
     }
     let clients = Clients::connect(&settings(global)).await?;
     let table = clients.control_table(&global.control_table);
@@ -129,10 +143,7 @@ pub async fn control(
             "created the control table {name} (on demand, TTL on) for checkpoints"
         ));
     }
-    Ok(Control {
-        table: Arc::new(table),
-        _engine: None,
-    })
+    Ok(Control::of(table))
 }
 
 async fn ensure(table: &KvControlTable) -> Result<bool, CliError> {
@@ -155,6 +166,45 @@ fn local_path(local: &LocalControl) -> Result<PathBuf, CliError> {
         .ok_or_else(|| {
             CliError::Usage("no home folder is known: name the file, --control local:PATH".into())
         })
+}
+
+/// The control table's name where it is a table of the user's account; checkpoints in a file are of none.
+pub fn control_table(global: &Global) -> Option<&str> {
+    global
+        .control
+        .is_none()
+        .then_some(global.control_table.as_str())
+}
+
+/// The ports of the restore workflow. `control_table` tells the account, if it is a table of it.
+pub fn restore_deps(
+    clients: &Clients,
+    control: &Control,
+    control_table: Option<&str>,
+    observer: Arc<dyn Observer>,
+    stop: StopFlag,
+) -> RestoreDeps {
+    let clock = Arc::new(SystemClock);
+    RestoreDeps {
+        writer: Arc::new(clients.table_writer()),
+        admin: Arc::new(clients.table_admin()),
+        importer: Arc::new(clients.table_importer()),
+        describer: Arc::new(clients.table_describer()),
+        place: TargetPlace {
+            region: clients.region().to_owned(),
+            account: None,
+        },
+        own_table: control_table.map(str::to_owned),
+        own_endpoint: clients.has_own_endpoint(),
+        stores: Arc::new(LocalAndS3 {
+            clients: Some(clients.clone()),
+        }),
+        restores: control.restores.clone(),
+        pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
+        clock,
+        observer,
+        stop,
+    }
 }
 
 /// The ports of the backup workflow.

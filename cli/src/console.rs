@@ -22,6 +22,14 @@ impl Console {
         Self { json, quiet }
     }
 
+    /// The same console without notes and progress.
+    pub fn silenced(self) -> Self {
+        Self {
+            quiet: true,
+            ..self
+        }
+    }
+
     /// Whether a progress bar makes sense.
     pub fn has_terminal(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
@@ -36,6 +44,18 @@ impl Console {
         };
         // A reader that went away has seen enough.
         let _ = writeln!(io::stdout().lock(), "{line}");
+    }
+
+    /// The account of a job whose result is elsewhere: `text` for people on standard error, or `value` as one JSON
+    /// document, on standard error too if the result itself is on standard output.
+    pub fn account<T: Serialize>(self, text: &str, value: &T, stdout_is_taken: bool) {
+        if !self.json {
+            self.say(text);
+        } else if stdout_is_taken {
+            self.say(&serde_json::to_string(value).unwrap_or_default());
+        } else {
+            self.result(text, value);
+        }
     }
 
     /// A note on what is going on.

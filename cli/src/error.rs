@@ -2,10 +2,11 @@
 
 use highwater_asl::{DefinitionError, ExecutionFailed};
 use highwater_domain::failure::{Failure, FailureKind};
-use highwater_domain::ids::SnapshotId;
 use highwater_local::LocalError;
 use highwater_steps::{ErrorName, StepError};
 use thiserror::Error;
+
+use crate::job::Job;
 
 /// A command that did not do what it was asked to.
 #[derive(Debug, Error)]
@@ -14,24 +15,24 @@ pub enum CliError {
     #[error(transparent)]
     Step(#[from] StepError),
     /// The workflow failed; what was done is kept.
-    #[error("backup {id} failed in {}: {}", failed.state, message(failed))]
+    #[error("{job} failed in {}: {}", failed.state, message(failed))]
     Workflow {
-        /// The snapshot.
-        id: SnapshotId,
+        /// The backup or restore.
+        job: Job,
         /// The failure.
         failed: ExecutionFailed,
-        /// Whether there is a snapshot that can be resumed.
+        /// Whether there is something that can be resumed.
         resumable: bool,
     },
     /// A signal stopped the work.
-    #[error("stopped by {name}{}", id.as_ref().map(|id| format!("; backup {id} is marked failed and can be resumed")).unwrap_or_default())]
+    #[error("stopped by {name}{}", job.as_ref().map(|job| format!("; {job} is marked failed and can be resumed")).unwrap_or_default())]
     Signal {
         /// `SIGINT` or `SIGTERM`.
         name: &'static str,
         /// 128 and the signal's number.
         code: u8,
-        /// The snapshot that was being made.
-        id: Option<SnapshotId>,
+        /// What was being done.
+        job: Option<Job>,
     },
     /// The connection cannot be set up.
     #[error(transparent)]
@@ -45,6 +46,16 @@ pub enum CliError {
     /// Nobody could be asked, or somebody said no.
     #[error("{0}")]
     NotConfirmed(&'static str),
+    /// A restore went to its end without every item.
+    #[error("{items} items were not taken by table {table}; they are in {place}")]
+    Rejected {
+        /// How many.
+        items: u64,
+        /// The table.
+        table: String,
+        /// Where they are, whole.
+        place: String,
+    },
     /// What was read back is not what was written.
     #[error("{0}")]
     Different(String),
@@ -83,6 +94,7 @@ impl CliError {
             Self::Local(_) => "Local",
             Self::Usage(_) => "Usage",
             Self::NotConfirmed(_) => "NotConfirmed",
+            Self::Rejected { .. } => ErrorName::ItemRejected.as_str(),
             Self::Different(_) => "Different",
             Self::Definition(_) | Self::Runtime(_) => ErrorName::Internal.as_str(),
         }
@@ -102,11 +114,11 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Workflow {
-                id,
+                job,
                 resumable,
                 failed,
             } => {
-                let resume = resumable.then(|| format!("highwater backup --resume {id}"));
+                let resume = resumable.then(|| job.resume_command());
                 let cause = ErrorName::parse(&failed.error)
                     .and_then(|name| of_name(name, &message(failed)));
                 match (cause, resume) {
@@ -114,11 +126,14 @@ impl CliError {
                     (cause, resume) => resume.or(cause.map(Into::into)),
                 }
             }
-            Self::Signal { id: Some(id), .. } => Some(format!("highwater backup --resume {id}")),
+            Self::Signal { job: Some(job), .. } => Some(job.resume_command()),
             Self::Step(error) => of_step(error),
             Self::Connection(failure) => of_failure(failure),
             Self::Local(LocalError::Database { .. }) => Some(
                 "is another highwater using it? Name another file: --control local:PATH".into(),
+            ),
+            Self::Rejected { .. } => Some(
+                "each line of the files there has an item and the reason: mend it, and write it yourself".into(),
             ),
             Self::NotConfirmed(_) => Some("give --force to delete without being asked".into()),
             _ => None,
@@ -135,6 +150,12 @@ fn of_step(error: &StepError) -> Option<String> {
         }
         StepError::SnapshotExists { id, .. } => Some(format!(
             "leave out --id, or go on with it: highwater backup --resume {id}"
+        )),
+        StepError::BackupExists { url, .. } => Some(format!(
+            "choose another prefix, or delete what is there: highwater delete {url} (parts without metadata: --force-orphans)"
+        )),
+        StepError::RestoreExists(id) => Some(format!(
+            "leave out --id, or go on with it: highwater restore --resume {id}"
         )),
         StepError::SnapshotRunning(id) => Some(format!(
             "wait for it, or stop it; if its process is gone: highwater backup --resume {id}, or delete --force"

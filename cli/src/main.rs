@@ -1,13 +1,19 @@
 //! `highwater`: the command line.
 
 mod args;
+mod backup_place;
 mod commands;
+mod comparison;
 mod connect;
 mod console;
 mod demo;
+mod dyndump_store;
 mod error;
 mod format;
+mod job;
+mod job_log;
 mod progress;
+mod restore_report;
 mod signals;
 mod tasks;
 mod workflow;

@@ -1,9 +1,10 @@
-//! How far a backup is: a bar on a terminal, a line now and then elsewhere.
+//! How far a backup or a restore is: a bar on a terminal, a line now and then elsewhere.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use highwater_domain::restore::LoadTotals;
 use highwater_domain::scan::Page;
 use highwater_domain::snapshot::{PartRow, PartTotals};
 use highwater_steps::Observer;
@@ -33,6 +34,21 @@ impl Counters {
         self.stored_bytes
             .store(done.stored_bytes, Ordering::Relaxed);
     }
+}
+
+/// Something that counts items and can say so in a line.
+pub trait Progress: Send + Sync + 'static {
+    /// Items so far.
+    fn items(&self) -> u64;
+
+    /// Everything worth telling, in one line. `began_with` items were there before `started`.
+    fn line(&self, started: Instant, expected_items: u64, began_with: u64) -> String;
+}
+
+impl Progress for Counters {
+    fn items(&self) -> u64 {
+        self.items.load(Ordering::Relaxed)
+    }
 
     fn line(&self, started: Instant, expected_items: u64, began_with: u64) -> String {
         let elapsed = started.elapsed().as_secs_f64();
@@ -43,14 +59,7 @@ impl Counters {
             0 => String::new(),
             retries => format!(", {retries} retries"),
         };
-        let left = if rate > 0.0 && expected_items > items {
-            format!(
-                ", about {} left",
-                seconds((expected_items - items) as f64 / rate)
-            )
-        } else {
-            String::new()
-        };
+        let left = left(items, expected_items, rate);
         format!(
             "{} items ({rate:.0}/s), {} read, {} parts ({}), {units:.1} read units ({:.1}/s){retries}{left}",
             count(items),
@@ -59,6 +68,72 @@ impl Counters {
             bytes(self.stored_bytes.load(Ordering::Relaxed)),
             per_second(units, elapsed),
         )
+    }
+}
+
+/// How long it will take at this rate, where that can be told.
+fn left(items: u64, expected_items: u64, rate: f64) -> String {
+    if rate > 0.0 && expected_items > items {
+        let left = (expected_items - items) as f64 / rate;
+        return format!(", about {} left", seconds(left));
+    }
+    String::new()
+}
+
+/// Counts what the restore's steps tell.
+#[derive(Debug, Default)]
+pub struct LoadCounters {
+    totals: Mutex<LoadTotals>,
+    retries: AtomicU64,
+}
+
+impl LoadCounters {
+    /// Starts from what an earlier run has already committed.
+    pub fn resume_from(&self, done: &LoadTotals) {
+        *self.totals() = *done;
+    }
+
+    /// A poisoned lock means that a worker panicked between two additions: the numbers are still numbers.
+    fn totals(&self) -> MutexGuard<'_, LoadTotals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for LoadCounters {
+    fn items(&self) -> u64 {
+        self.totals().read
+    }
+
+    fn line(&self, started: Instant, expected_items: u64, began_with: u64) -> String {
+        let totals = *self.totals();
+        let elapsed = started.elapsed().as_secs_f64();
+        let rate = per_second(totals.read.saturating_sub(began_with) as f64, elapsed);
+        let some = |number: u64, what: &str| match number {
+            0 => String::new(),
+            number => format!(", {} {what}", count(number)),
+        };
+        format!(
+            "{} items read ({rate:.0}/s, {}), {} written{}{}, {:.1} write units ({:.1}/s){}{}",
+            count(totals.read),
+            bytes(totals.plain_bytes),
+            count(totals.written),
+            some(totals.skipped(), "skipped"),
+            some(totals.rejected, "rejected"),
+            totals.consumed_capacity,
+            per_second(totals.consumed_capacity, elapsed),
+            some(self.retries.load(Ordering::Relaxed), "retries"),
+            left(totals.read, expected_items, rate),
+        )
+    }
+}
+
+impl Observer for LoadCounters {
+    fn loaded(&self, _file: u32, more: &LoadTotals) {
+        self.totals().add(more);
+    }
+
+    fn retrying(&self, _file: u32, _reason: &str, _wait_ms: u64) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -106,10 +181,10 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Display {
     /// Begins to show `counters`; `expected_items` is DynamoDB's own guess and may be hours old.
-    pub fn start(counters: Arc<Counters>, expected_items: u64, console: Console) -> Self {
+    pub fn start(counters: Arc<impl Progress>, expected_items: u64, console: Console) -> Self {
         let bar = console.has_terminal().then(|| bar(expected_items));
         let shown = bar.clone();
-        let began_with = counters.items.load(Ordering::Relaxed);
+        let began_with = counters.items();
         let started = Instant::now();
         let ticker = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(if shown.is_some() {
@@ -123,7 +198,7 @@ impl Display {
                 let line = counters.line(started, expected_items, began_with);
                 match &shown {
                     Some(bar) => {
-                        bar.set_position(counters.items.load(Ordering::Relaxed));
+                        bar.set_position(counters.items());
                         bar.set_message(line);
                     }
                     None => console.say(&line),

@@ -57,7 +57,7 @@ impl Signals {
             outcome = work => outcome,
             again = self.next() => {
                 let Received { name, code } = again.or(self.first).unwrap_or(Received { name: "a signal", code: 1 });
-                Err(CliError::Signal { name, code, id: None })
+                Err(CliError::Signal { name, code, job: None })
             }
         }
     }

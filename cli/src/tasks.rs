@@ -7,7 +7,10 @@ use highwater_asl::{TaskError, Tasks};
 use highwater_domain::budget::Budget;
 use highwater_domain::ids::UnixMillis;
 use highwater_lambda::StepFailure;
-use highwater_steps::{Deps, ErrorName, StepError, finalize_backup, plan_backup, scan_segment};
+use highwater_steps::{
+    Deps, ErrorName, RestoreDeps, StepError, StopFlag, finalize_backup, finalize_restore,
+    load_part, plan_backup, plan_restore, scan_segment,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -21,54 +24,87 @@ const INVOCATION_MS: u64 = 15 * 60 * 1000;
 #[derive(Debug)]
 pub struct StepTasks {
     deps: Deps,
-    scans: AtomicUsize,
-    scan_ended: Notify,
+    scans: Branches,
 }
 
 impl StepTasks {
     /// Steps over these ports.
     pub fn new(deps: Deps) -> Self {
+        let scans = Branches::new(deps.stop.clone());
+        Self { deps, scans }
+    }
+}
+
+/// Runs the steps of the restore workflow in this process.
+#[derive(Debug)]
+pub struct RestoreTasks {
+    deps: RestoreDeps,
+    loads: Branches,
+}
+
+impl RestoreTasks {
+    /// Steps over these ports.
+    pub fn new(deps: RestoreDeps) -> Self {
+        let loads = Branches::new(deps.stop.clone());
+        Self { deps, loads }
+    }
+}
+
+/// The time of an invocation that begins now.
+fn budget(now: UnixMillis) -> Budget {
+    Budget::until(UnixMillis(now.0 + INVOCATION_MS), now)
+}
+
+/// The branches of a Map that are at work.
+#[derive(Debug)]
+struct Branches {
+    stop: StopFlag,
+    running: AtomicUsize,
+    ended: Notify,
+}
+
+impl Branches {
+    fn new(stop: StopFlag) -> Self {
         Self {
-            deps,
-            scans: AtomicUsize::new(0),
-            scan_ended: Notify::new(),
+            stop,
+            running: AtomicUsize::new(0),
+            ended: Notify::new(),
         }
     }
 
-    /// One scan. After a stop it ends only when every other one has committed what it holds: the first
-    /// failure of a Map ends them all, and their last part would have to be scanned again.
-    async fn scan(&self, payload: Value) -> Result<Value, TaskError> {
-        self.scans.fetch_add(1, Ordering::AcqRel);
+    /// One branch's step. After a stop it ends only when every other one has committed what it holds: the first
+    /// failure of a Map ends them all, and their last work would have to be done again.
+    async fn run<I, O, F>(
+        &self,
+        payload: Value,
+        step: impl FnOnce(I) -> F + Send,
+    ) -> Result<Value, TaskError>
+    where
+        I: DeserializeOwned,
+        O: Serialize + Send + 'static,
+        F: Future<Output = Result<O, StepError>> + Send + 'static,
+    {
+        self.running.fetch_add(1, Ordering::AcqRel);
         let running = Running(self);
         let outcome = run(payload, async |input| {
-            // A task of its own, so that scans use every core; it ends with this future.
-            let deps = self.deps.clone();
-            let budget = self.budget();
-            let mut scan = AbortOnDrop(tokio::spawn(async move {
-                scan_segment::run(&deps, &input, budget).await
-            }));
-            (&mut scan.0)
+            // A task of its own, so that branches use every core; it ends with this future.
+            let mut task = AbortOnDrop(tokio::spawn(step(input)));
+            (&mut task.0)
                 .await
                 .unwrap_or_else(|error| Err(StepError::Internal(error.to_string())))
         })
         .await;
         drop(running);
-        if outcome.is_err() && self.deps.stop.is_set() {
-            self.all_scans_ended().await;
+        if outcome.is_err() && self.stop.is_set() {
+            self.all_ended().await;
         }
         outcome
     }
 
-    /// The time of an invocation that begins now.
-    fn budget(&self) -> Budget {
-        let now = self.deps.clock.now();
-        Budget::until(UnixMillis(now.0 + INVOCATION_MS), now)
-    }
-
-    async fn all_scans_ended(&self) {
+    async fn all_ended(&self) {
         loop {
-            let ended = self.scan_ended.notified();
-            if self.scans.load(Ordering::Acquire) == 0 {
+            let ended = self.ended.notified();
+            if self.running.load(Ordering::Acquire) == 0 {
                 return;
             }
             ended.await;
@@ -76,12 +112,12 @@ impl StepTasks {
     }
 }
 
-struct Running<'a>(&'a StepTasks);
+struct Running<'a>(&'a Branches);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.scans.fetch_sub(1, Ordering::AcqRel);
-        self.0.scan_ended.notify_waiters();
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.0.ended.notify_waiters();
     }
 }
 
@@ -97,23 +133,60 @@ impl<T> Drop for AbortOnDrop<T> {
 impl Tasks for StepTasks {
     async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
         let deps = &self.deps;
+        let budget = budget(deps.clock.now());
         match function {
             "PlanBackupFunctionArn" => {
                 run(payload, async |input| plan_backup::run(deps, &input).await).await
             }
-            "ScanSegmentFunctionArn" => self.scan(payload).await,
+            "ScanSegmentFunctionArn" => {
+                let deps = deps.clone();
+                let scan = |input| async move { scan_segment::run(&deps, &input, budget).await };
+                self.scans.run(payload, scan).await
+            }
             "FinalizeBackupFunctionArn" => {
                 run(payload, async |input| {
-                    finalize_backup::run(deps, &input, self.budget()).await
+                    finalize_backup::run(deps, &input, budget).await
                 })
                 .await
             }
-            other => Err(TaskError::new(
-                "Lambda.ResourceNotFoundException",
-                format!("no function {other}"),
-            )),
+            other => Err(no_function(other)),
         }
     }
+}
+
+#[async_trait]
+impl Tasks for RestoreTasks {
+    async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
+        let deps = &self.deps;
+        let budget = budget(deps.clock.now());
+        match function {
+            "PlanRestoreFunctionArn" => {
+                run(payload, async |input| {
+                    plan_restore::run(deps, &input, budget).await
+                })
+                .await
+            }
+            "LoadPartFunctionArn" => {
+                let deps = deps.clone();
+                let load = |input| async move { load_part::run(&deps, &input, budget).await };
+                self.loads.run(payload, load).await
+            }
+            "FinalizeRestoreFunctionArn" => {
+                run(payload, async |input| {
+                    finalize_restore::run(deps, &input, budget).await
+                })
+                .await
+            }
+            other => Err(no_function(other)),
+        }
+    }
+}
+
+fn no_function(name: &str) -> TaskError {
+    TaskError::new(
+        "Lambda.ResourceNotFoundException",
+        format!("no function {name}"),
+    )
 }
 
 /// One step as Lambda would run it: JSON in, JSON or a named error out.

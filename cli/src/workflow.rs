@@ -7,20 +7,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_asl::{Clock, Event, Execution, Options, Pause, StateMachine, Tasks, walk};
 use highwater_domain::budget::Clock as _;
-use highwater_domain::ids::{SnapshotId, UnixMillis};
+use highwater_domain::ids::UnixMillis;
 use highwater_lambda::SystemClock;
+use highwater_steps::plan_restore::PlanRestoreInput;
 use highwater_steps::request::BackupRequest;
+use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::{StepError, StopFlag};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::console::Console;
 use crate::error::CliError;
+use crate::job::Job;
 use crate::signals::Signals;
 
+/// The definitions, as they are deployed.
 const BACKUP: &str = include_str!("../../statemachine/backup.asl.json");
+const RESTORE: &str = include_str!("../../statemachine/restore.asl.json");
 
-/// One execution of the backup state machine on this machine.
+/// One execution of a state machine on this machine.
 #[derive(Clone, Debug)]
 pub struct LocalExecution {
     id: String,
@@ -51,18 +57,31 @@ impl LocalExecution {
         }
     }
 
-    /// Walks the state machine to its end; a signal ends it early but in order, a second one at once.
+    /// The same for `PlanRestore`.
+    pub fn restore_input(&self, request: RestoreRequest) -> PlanRestoreInput {
+        PlanRestoreInput {
+            request,
+            execution_id: self.id.clone(),
+            started_at: self.started_at.to_rfc3339(),
+        }
+    }
+
+    /// Walks the job's state machine to its end; a signal ends it early but in order, a second one at once.
     ///
-    /// Whether a failed backup can be resumed only its record tells: the caller looks.
-    pub async fn run(
+    /// Whether a failed job can be resumed only its record tells: the caller looks.
+    pub async fn run<R: Serialize>(
         &self,
-        request: &BackupRequest,
-        id: &SnapshotId,
+        request: &R,
+        job: &Job,
         tasks: &dyn Tasks,
         console: Console,
         signals: &mut Signals,
-    ) -> Result<(), CliError> {
-        let machine = StateMachine::parse(BACKUP, &BTreeMap::new())?;
+    ) -> Result<Value, CliError> {
+        let (definition, committed) = match job {
+            Job::Backup(_) => (BACKUP, "scanned"),
+            Job::Restore(_) => (RESTORE, "loaded"),
+        };
+        let machine = StateMachine::parse(definition, &BTreeMap::new())?;
         let input: Value = serde_json::to_value(request)
             .map_err(|error| StepError::Internal(error.to_string()))?;
         let execution = Execution {
@@ -81,15 +100,16 @@ impl LocalExecution {
                 outcome = &mut walk => break outcome,
                 signal = signals.next() => {
                     let Some(again) = signal else {
-                        console.say("stopping: what was scanned is being committed (again to quit at once)");
+                        console.say(&format!("stopping: what was {committed} is being committed (again to quit at once)"));
                         continue;
                     };
-                    return Err(CliError::Signal { name: again.name, code: again.code, id: None });
+                    return Err(CliError::Signal { name: again.name, code: again.code, job: None });
                 }
             }
         };
-        let Err(mut failed) = outcome else {
-            return Ok(());
+        let mut failed = match outcome {
+            Ok(output) => return Ok(output),
+            Err(failed) => failed,
         };
         if let Some(state) = first_failure.get() {
             // Not the Fail state at the end, but the step that led there.
@@ -99,11 +119,11 @@ impl LocalExecution {
             return Err(CliError::Signal {
                 name: signal.name,
                 code: signal.code,
-                id: None,
+                job: None,
             });
         }
         Err(CliError::Workflow {
-            id: id.clone(),
+            job: job.clone(),
             failed,
             resumable: false,
         })

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_asl::StateMachine;
 use highwater_tests::checkout;
+use serde_json::Value;
 
 use super::template::Mapping;
 
@@ -23,16 +24,30 @@ fn folders(parent: &str) -> BTreeSet<String> {
     checkout::entries(parent).unwrap().into_iter().collect()
 }
 
-/// `PlanBackupFunctionArn` of the definition, as `PlanBackup`.
+/// Every definition.
+fn definitions() -> Vec<String> {
+    let files = checkout::entries("statemachine").unwrap().into_iter();
+    files.map(|file| format!("statemachine/{file}")).collect()
+}
+
+fn machine(file: &str) -> StateMachine {
+    StateMachine::parse(&checkout::text(file).unwrap(), &BTreeMap::new()).unwrap()
+}
+
+/// `PlanBackupFunctionArn` of the definitions, as `PlanBackup`.
 fn called() -> BTreeSet<String> {
-    let text = checkout::text("statemachine/backup.asl.json").unwrap();
-    let machine = StateMachine::parse(&text, &BTreeMap::new()).unwrap();
-    let names = machine.functions().into_iter().map(|placeholder| {
-        let name = placeholder.strip_suffix("FunctionArn");
-        name.unwrap_or_else(|| panic!("{placeholder}: no …FunctionArn"))
-            .to_owned()
-    });
-    names.collect()
+    let mut names = BTreeSet::new();
+    for file in definitions() {
+        for placeholder in machine(&file).functions() {
+            let name = placeholder.strip_suffix("FunctionArn");
+            let name = name.unwrap_or_else(|| panic!("{placeholder}: no …FunctionArn"));
+            assert!(
+                names.insert(name.to_owned()),
+                "{name} is called by two machines"
+            );
+        }
+    }
+    names
 }
 
 #[test]
@@ -56,47 +71,60 @@ fn states_functions_folders_and_events_agree_one_to_one() {
 
 #[test]
 fn a_state_is_named_like_the_function_that_it_calls() {
-    let text = checkout::text("statemachine/backup.asl.json").unwrap();
-    let machine = StateMachine::parse(&text, &BTreeMap::new()).unwrap();
-    let states: BTreeSet<&str> = machine
-        .all_states()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let mut states = BTreeSet::new();
+    for file in definitions() {
+        let machine = machine(&file);
+        let names = machine
+            .all_states()
+            .into_iter()
+            .map(|(name, _)| name.to_owned());
+        states.extend(names);
+    }
     for function in called() {
-        assert!(states.contains(function.as_str()), "{function}");
+        assert!(states.contains(&function), "{function}");
     }
 }
 
 #[test]
 fn the_template_fills_exactly_the_placeholders_of_the_definition() {
     let template = Mapping::template();
-    let [(_, machine)] = &template.resources("AWS::Serverless::StateMachine")[..] else {
-        panic!("one state machine");
-    };
-    let definition = machine.value("DefinitionUri");
-    assert_eq!(definition, "statemachine/backup.asl.json");
-    let mut substitutions = BTreeMap::new();
-    for (placeholder, value, _) in machine.nested("DefinitionSubstitutions").members() {
-        let resource = placeholder.strip_suffix("Arn").unwrap().to_owned();
-        assert_eq!(value, format!("!GetAtt {resource}.Arn"));
-        substitutions.insert(placeholder, resource);
+    let mut deployed = BTreeSet::new();
+    for (_, resource) in template.resources("AWS::Serverless::StateMachine") {
+        let definition = resource.value("DefinitionUri");
+        let mut substitutions = BTreeMap::new();
+        for (placeholder, value, _) in resource.nested("DefinitionSubstitutions").members() {
+            let function = placeholder.strip_suffix("Arn").unwrap().to_owned();
+            assert_eq!(value, format!("!GetAtt {function}.Arn"));
+            substitutions.insert(placeholder, function);
+        }
+        let text = checkout::text(&definition).unwrap();
+        let parsed = StateMachine::parse(&text, &substitutions).unwrap();
+        let functions: BTreeSet<&str> = substitutions.values().map(String::as_str).collect();
+        assert_eq!(parsed.functions(), functions, "{definition}");
+        deployed.insert(definition);
     }
-    let text = checkout::text(&definition).unwrap();
-    let parsed = StateMachine::parse(&text, &substitutions).unwrap();
-    let resources: BTreeSet<&str> = substitutions.values().map(String::as_str).collect();
-    assert_eq!(parsed.functions(), resources);
+    assert_eq!(deployed, definitions().into_iter().collect());
 }
 
 #[test]
 fn a_state_waits_longer_than_its_function_may_run() {
-    let definition = checkout::json("statemachine/backup.asl.json").unwrap();
+    fn timeouts(states: &Value, found: &mut BTreeMap<String, u64>) {
+        for (name, state) in states.as_object().unwrap() {
+            if let Some(seconds) = state["TimeoutSeconds"].as_u64() {
+                found.insert(name.clone(), seconds);
+            }
+            if state["Type"] == "Map" {
+                timeouts(&state["ItemProcessor"]["States"], found);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    for file in definitions() {
+        timeouts(&checkout::json(&file).unwrap()["States"], &mut found);
+    }
     let seconds = |state: &str| {
-        let inner = &definition["States"]["ScanSegments"]["ItemProcessor"]["States"];
-        let states = [&definition["States"], inner].into_iter();
-        let mut found = states.filter_map(|states| states[state]["TimeoutSeconds"].as_u64());
-        found
-            .next()
+        *found
+            .get(state)
             .unwrap_or_else(|| panic!("{state} has no TimeoutSeconds"))
     };
     for (name, properties) in Mapping::template().resources("AWS::Serverless::Function") {

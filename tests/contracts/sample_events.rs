@@ -1,7 +1,10 @@
 //! The sample events are what they seem: each is its step's input, whole, and together they tell one story.
 
 use highwater_steps::finalize_backup::FinalizeInput;
+use highwater_steps::finalize_restore::FinalizeRestoreInput;
+use highwater_steps::load_part::LoadInput;
 use highwater_steps::plan_backup::PlanInput;
+use highwater_steps::plan_restore::PlanRestoreInput;
 use highwater_steps::scan_segment::ScanInput;
 use highwater_tests::checkout;
 use serde::Serialize;
@@ -55,6 +58,47 @@ fn every_sample_is_its_steps_input() {
     }
     for (file, sample) in samples("finalize-backup") {
         read::<FinalizeInput>(&file, &sample);
+    }
+    for (file, sample) in samples("plan-restore") {
+        let input: PlanRestoreInput = read(&file, &sample);
+        input
+            .request
+            .check()
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+    for (file, sample) in samples("load-part") {
+        read::<LoadInput>(&file, &sample);
+    }
+    for (file, sample) in samples("finalize-restore") {
+        read::<FinalizeRestoreInput>(&file, &sample);
+    }
+}
+
+#[test]
+fn the_samples_of_a_restore_are_about_the_one_that_the_first_of_them_plans() {
+    let first = checkout::json("events/plan-restore/first.json").unwrap();
+    let plan: PlanRestoreInput = read("first.json", &first);
+    let id = plan.restore_id().unwrap();
+    for (file, sample) in samples("plan-restore") {
+        let input: PlanRestoreInput = read(&file, &sample);
+        assert_eq!(input.restore_id().unwrap(), id, "{file}");
+    }
+    for (file, sample) in samples("load-part") {
+        let input: LoadInput = read(&file, &sample);
+        assert_eq!(input.restore_id, id, "{file}");
+    }
+    for (file, sample) in samples("finalize-restore") {
+        let input: FinalizeRestoreInput = read(&file, &sample);
+        // Where the plan broke off, the execution and its request tell the id.
+        let named = input.restore_id.unwrap_or_else(|| {
+            let plan = PlanRestoreInput {
+                request: input.request.unwrap(),
+                execution_id: input.execution_id.unwrap(),
+                started_at: input.started_at.unwrap(),
+            };
+            plan.restore_id().unwrap()
+        });
+        assert_eq!(named, id, "{file}");
     }
 }
 

@@ -18,6 +18,7 @@ use crate::connect::{self, Absent, Control};
 use crate::console::Console;
 use crate::error::CliError;
 use crate::format::{bytes, count, per_second, seconds};
+use crate::job::Job;
 use crate::progress::{Counters, Display};
 use crate::signals::Signals;
 use crate::tasks::StepTasks;
@@ -49,7 +50,13 @@ pub async fn run(args: &Backup, global: &Global, console: Console) -> Result<(),
     let tasks = StepTasks::new(deps.clone());
     let display = Display::start(counters, prepared.expected_items, console);
     let outcome = execution
-        .run(&request, &id, &tasks, console, &mut signals)
+        .run(
+            &request,
+            &Job::Backup(id.clone()),
+            &tasks,
+            console,
+            &mut signals,
+        )
         .await;
     drop(display);
     if let Err(error) = outcome {
@@ -177,7 +184,7 @@ async fn preview(
     stop: StopFlag,
 ) -> Result<SnapshotRecord, CliError> {
     // A preview does not look into the control table.
-    let nowhere = Control::of(Arc::new(clients.control_table("unused")));
+    let nowhere = Control::of(clients.control_table("unused"));
     let deps = Deps {
         describer: Arc::new(DynamoDescriber::new(clients.dynamodb_without_retries())),
         ..connect::deps(clients, &nowhere, Arc::new(Counters::default()), stop)
@@ -265,7 +272,7 @@ async fn with_resume(
     let ours = record.is_some_and(|record| record.value.request_id == execution.id());
     match &mut error {
         CliError::Workflow { resumable, .. } => *resumable = ours,
-        CliError::Signal { id, .. } => *id = ours.then(|| snapshot.clone()),
+        CliError::Signal { job, .. } => *job = ours.then(|| Job::Backup(snapshot.clone())),
         _ => {}
     }
     error

@@ -1,6 +1,9 @@
 //! `highwater delete`.
 
+mod dyndump;
+
 use highwater_domain::budget::Clock as _;
+use highwater_domain::ids::SnapshotId;
 use highwater_lambda::SystemClock;
 use highwater_steps::delete_snapshot::{self, Deletion};
 use highwater_steps::snapshot_info;
@@ -9,25 +12,30 @@ use serde_json::json;
 use crate::args::{Delete, Global};
 use crate::connect::{self, Absent, Control};
 use crate::console::Console;
+use crate::dyndump_store;
 use crate::error::CliError;
 use crate::format::{bytes, count};
 
 /// Deletes a backup, after asking.
 pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(), CliError> {
+    let console = if args.silent {
+        console.silenced()
+    } else {
+        console
+    };
     let which = &args.which;
-    let store = connect::store(global, &which.from).await?;
+    if let Some((store, keys)) = dyndump_store::of(which, global).await? {
+        return dyndump::run(args, store.as_ref(), &keys, console).await;
+    }
+    let (id, from) = which.of_highwater()?;
+    let store = connect::store(global, from).await?;
     let table = which
         .table
         .as_ref()
         .map(highwater_domain::ids::TableRef::name);
-    let layout = snapshot_info::find(store.as_ref(), which.from.prefix(), table, &which.id).await?;
-    let deletion = delete_snapshot::plan(
-        store.as_ref(),
-        &layout,
-        &which.id,
-        args.force || args.dry_run,
-    )
-    .await?;
+    let layout = snapshot_info::find(store.as_ref(), from.prefix(), table, id).await?;
+    let deletion =
+        delete_snapshot::plan(store.as_ref(), &layout, id, args.force || args.dry_run).await?;
     let place = store.url(layout.root());
     let question = describe(&deletion, &place);
     if args.dry_run {
@@ -47,7 +55,7 @@ pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(),
             store.url(stray)
         ));
     }
-    let control = rows(args, global, console).await;
+    let control = rows(id, global, console).await;
     let control = control.as_ref().map(|control| control.table.as_ref());
     delete_snapshot::run(
         store.as_ref(),
@@ -56,6 +64,9 @@ pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(),
         &deletion,
         SystemClock.now(),
         |gone| {
+            if args.no_progress {
+                return;
+            }
             console.say(&format!(
                 "{} of {} parts deleted",
                 count(gone as u64),
@@ -64,7 +75,7 @@ pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(),
         },
     )
     .await?;
-    let value = json!({"deleted": which.id, "url": place, "parts": deletion.parts.len()});
+    let value = json!({"deleted": id, "url": place, "parts": deletion.parts.len()});
     console.result(
         &format!("Deleted {} parts from {place}", deletion.parts.len()),
         &value,
@@ -98,7 +109,7 @@ fn confirm(console: Console, question: &str) -> Result<(), CliError> {
 
 /// The backup's checkpoints, where they are within reach. Whoever deletes may have the bucket only; rows
 /// that stay behind cost little and harm nobody.
-async fn rows(args: &Delete, global: &Global, console: Console) -> Option<Control> {
+async fn rows(id: &SnapshotId, global: &Global, console: Console) -> Option<Control> {
     let leftover = |reason: String| {
         console.say(&format!("its checkpoints, if any, stay: {reason}"));
     };
@@ -107,7 +118,7 @@ async fn rows(args: &Delete, global: &Global, console: Console) -> Option<Contro
             leftover(error.to_string());
             None
         }
-        Ok(control) => match control.table.snapshot(&args.which.id).await {
+        Ok(control) => match control.table.snapshot(id).await {
             Ok(_) => Some(control),
             Err(failure) => {
                 leftover(failure.to_string());

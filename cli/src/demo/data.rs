@@ -26,7 +26,9 @@ pub fn create_table() -> Value {
             "IndexName": "by_status",
             "KeySchema": [{"AttributeName": "status", "KeyType": "HASH"}],
             "Projection": {"ProjectionType": "KEYS_ONLY"}
-        }]
+        }],
+        "StreamSpecification": {"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        "Tags": [{"Key": "team", "Value": "checkout"}]
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::definition::{
-    Concurrency, Fail, Kind, Map, Outcome, Pass, Resource, State, StateMachine, Task, Text,
+    Concurrency, Fail, Kind, Length, Map, Outcome, Pass, Resource, State, StateMachine, Task, Text,
     Transition, Wait,
 };
 use crate::error::{DefinitionError, names};
@@ -296,11 +296,16 @@ fn pass(fields: &mut Fields) -> Result<Pass> {
 }
 
 fn wait(fields: &mut Fields) -> Result<Wait> {
-    let length = fields
-        .integer("Seconds", 0)?
-        .ok_or_else(|| fields.missing("Seconds"))?;
+    let length = match (fields.integer("Seconds", 0)?, fields.path("SecondsPath")?) {
+        (Some(_), Some(_)) => {
+            return Err(fields.invalid("Seconds", "SecondsPath stands beside it"));
+        }
+        (Some(seconds), None) => Length::Fixed(Duration::from_secs(seconds.into())),
+        (None, Some(path)) => Length::Path(path),
+        (None, None) => return Err(fields.missing("Seconds")),
+    };
     Ok(Wait {
-        length: Duration::from_secs(length.into()),
+        length,
         transition: transition(fields)?,
     })
 }

@@ -168,10 +168,19 @@ pub enum Concurrency {
 /// A Wait state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// `Seconds`.
-    pub length: Duration,
+    /// How long.
+    pub length: Length,
     /// `Next` or `End`.
     pub transition: Transition,
+}
+
+/// `Seconds` or `SecondsPath`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// `Seconds`.
+    Fixed(Duration),
+    /// `SecondsPath`: in the state's input.
+    Path(Path),
 }
 
 /// A Fail state.

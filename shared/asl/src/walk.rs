@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use serde_json::{Map as Object, Value};
 
 use crate::clock::{Clock, RealTime};
-use crate::definition::{Choice, Fail, Kind, Pass, State, StateMachine, Text, Transition, Wait};
+use crate::definition::{
+    Choice, Fail, Kind, Length, Pass, State, StateMachine, Text, Transition, Wait,
+};
 use crate::error::{ExecutionFailed, TaskError, names};
 use crate::limit;
 use crate::observe::{Event, Observer};
@@ -201,8 +203,20 @@ impl Walker<'_> {
         visit: &Visit<'d, '_>,
         wait: &'d Wait,
     ) -> Result<Step<'d>, ExecutionFailed> {
-        self.pause(Pause::Wait, wait.length).await;
-        let output = visit.output(visit.effective_input()?.into_owned())?;
+        let input = visit.effective_input()?.into_owned();
+        let length = match &wait.length {
+            Length::Fixed(length) => *length,
+            Length::Path(path) => {
+                let seconds = visit.resolve("SecondsPath", path, &input)?.as_u64();
+                std::time::Duration::from_secs(seconds.ok_or_else(|| {
+                    visit.runtime(format!(
+                        "SecondsPath: the value at {path} is no whole number from 0"
+                    ))
+                })?)
+            }
+        };
+        self.pause(Pause::Wait, length).await;
+        let output = visit.output(input)?;
         Ok(Step::new(output, &wait.transition))
     }
 

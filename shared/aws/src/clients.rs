@@ -27,7 +27,10 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use highwater_domain::failure::{Failure, FailureKind};
 
-use crate::{DynamoDescriber, DynamoScanner, KvControlTable, S3Store, endpoint};
+use crate::{
+    DynamoAdmin, DynamoDescriber, DynamoImporter, DynamoScanner, DynamoWriter, KvControlTable,
+    S3Store, endpoint,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One attempt of a DynamoDB call: a page of 1 MB takes a second on a bad day.
@@ -80,6 +83,7 @@ impl ConnectionSettings {
 #[derive(Clone)]
 pub struct Clients {
     region: String,
+    aws_dynamodb: bool,
     dynamodb: aws_sdk_dynamodb::Client,
     scans: aws_sdk_dynamodb::Client,
     s3: aws_sdk_s3::Client,
@@ -97,6 +101,8 @@ impl Clients {
         }
         let config = load(settings).await;
         let region = region(&config)?;
+        let url = endpoint::in_force(settings.dynamodb(), &config, "DynamoDB")?;
+        let aws_dynamodb = url.is_none_or(|url| endpoint::is_aws(&url));
         let dynamodb = dynamodb_config(settings, &config)?;
         let scans = dynamodb
             .to_builder()
@@ -104,16 +110,41 @@ impl Clients {
             .build();
         Ok(Self {
             region,
+            aws_dynamodb,
             s3: aws_sdk_s3::Client::from_conf(s3_config(settings, &config)?),
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             scans: aws_sdk_dynamodb::Client::from_conf(scans),
         })
     }
 
+    /// The same clients, which send a request that fails in passing again `retries` times; 0 is never.
+    #[must_use]
+    pub fn with_retries(self, retries: u32) -> Self {
+        let retry = RetryConfig::standard()
+            .with_max_attempts(retries.saturating_add(1))
+            .with_initial_backoff(FIRST_BACKOFF)
+            .with_max_backoff(LONGEST_BACKOFF);
+        let dynamodb = self.dynamodb.config().to_builder();
+        let s3 = self.s3.config().to_builder();
+        Self {
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(
+                dynamodb.retry_config(retry.clone()).build(),
+            ),
+            s3: aws_sdk_s3::Client::from_conf(s3.retry_config(retry).build()),
+            ..self
+        }
+    }
+
     /// The region in force.
     #[must_use]
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// Whether DynamoDB is not AWS's own but another server at an endpoint of the user's.
+    #[must_use]
+    pub fn has_own_endpoint(&self) -> bool {
+        !self.aws_dynamodb
     }
 
     /// DynamoDB, with retries.
@@ -138,6 +169,24 @@ impl Clients {
     #[must_use]
     pub fn table_scanner(&self) -> DynamoScanner {
         DynamoScanner::new(self.dynamodb_without_retries())
+    }
+
+    /// The port through which items are written. It does not retry.
+    #[must_use]
+    pub fn table_writer(&self) -> DynamoWriter {
+        DynamoWriter::new(self.dynamodb_without_retries())
+    }
+
+    /// The port through which tables are made and changed.
+    #[must_use]
+    pub fn table_admin(&self) -> DynamoAdmin {
+        DynamoAdmin::new(self.dynamodb())
+    }
+
+    /// The port to DynamoDB's own import.
+    #[must_use]
+    pub fn table_importer(&self) -> DynamoImporter {
+        DynamoImporter::new(self.dynamodb())
     }
 
     /// The port to tables' settings.

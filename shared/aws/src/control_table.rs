@@ -49,17 +49,18 @@ impl KvControlTable {
             .map_err(|error| self.failure("CreateTable", error))
     }
 
-    fn partition(&self, id: &SnapshotId) -> Partition {
-        self.table.partition(partition_name(id))
+    pub(crate) fn partition(&self, name: &str) -> Partition {
+        self.table.partition(name)
     }
 
-    async fn value<T: DeserializeOwned>(
+    /// The value of one record, with its version.
+    pub(crate) async fn value<T: DeserializeOwned>(
         &self,
-        id: &SnapshotId,
+        partition: &str,
         name: &str,
     ) -> Result<Option<Versioned<T>>, Failure> {
         let failed = |error| self.failure("GetItem", error);
-        let Some(record) = self.partition(id).get(name).await.map_err(failed)? else {
+        let Some(record) = self.partition(partition).get(name).await.map_err(failed)? else {
             return Ok(None);
         };
         Ok(Some(Versioned {
@@ -69,9 +70,9 @@ impl KvControlTable {
     }
 
     /// Records below `prefix` and behind `after`, at most `limit`, each read as `read` says.
-    async fn list<T>(
+    pub(crate) async fn list<T>(
         &self,
-        id: &SnapshotId,
+        partition: &str,
         prefix: &str,
         after: Option<String>,
         limit: u32,
@@ -85,15 +86,45 @@ impl KvControlTable {
             list = list.after(after);
         }
         let page = self
-            .partition(id)
+            .partition(partition)
             .list(&list)
             .await
             .map_err(|error| self.failure("Query", error))?;
         page.records.iter().map(read).collect()
     }
 
+    /// As [`list`](Self::list), of records whose names end in their numbers.
+    pub(crate) async fn list_numbered<T: DeserializeOwned>(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<(u32, T)>, Failure> {
+        let read = |record: &Record| {
+            let number = record.name().strip_prefix(prefix);
+            let number = number
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| self.misnamed(record, prefix))?;
+            let value = record
+                .value()
+                .map_err(|error| self.failure("Query", error))?;
+            Ok((number, value))
+        };
+        self.list(partition, prefix, after, limit, read).await
+    }
+
+    fn misnamed(&self, record: &Record, prefix: &str) -> Failure {
+        let message = format!("{:?} is no {prefix}NUMBER", record.name());
+        Failure::new(FailureKind::Corrupt, "Query", &self.name, message)
+    }
+
     /// What became of a write: a lost race is an answer, not a failure.
-    fn cas(&self, operation: &'static str, result: Result<i64, Error>) -> Result<Cas, Failure> {
+    pub(crate) fn cas(
+        &self,
+        operation: &'static str,
+        result: Result<i64, Error>,
+    ) -> Result<Cas, Failure> {
         match result {
             Ok(version) => Ok(Cas::Applied(version)),
             Err(error) if error.is_conflict() => Ok(Cas::Lost),
@@ -101,7 +132,7 @@ impl KvControlTable {
         }
     }
 
-    fn failure(&self, operation: &'static str, error: Error) -> Failure {
+    pub(crate) fn failure(&self, operation: &'static str, error: Error) -> Failure {
         let kind = match error.class() {
             FailureClass::Throttled => FailureKind::Throttled,
             FailureClass::Transient => FailureKind::Transient,
@@ -127,7 +158,7 @@ impl KvControlTable {
     }
 
     /// A number that the names can hold in order.
-    fn checked(&self, number: u32) -> Result<u32, Failure> {
+    pub(crate) fn checked(&self, number: u32) -> Result<u32, Failure> {
         if number <= MAX_NUMBER {
             return Ok(number);
         }
@@ -135,11 +166,11 @@ impl KvControlTable {
             FailureKind::Invalid,
             "PutItem",
             &self.name,
-            format!("segment or part {number} is beyond {MAX_NUMBER}"),
+            format!("segment, part or file {number} is beyond {MAX_NUMBER}"),
         ))
     }
 
-    fn write<T: serde::Serialize>(&self, value: &T) -> Result<Write, Failure> {
+    pub(crate) fn write<T: serde::Serialize>(&self, value: &T) -> Result<Write, Failure> {
         Write::value(value).map_err(|error| self.failure("PutItem", error))
     }
 }
@@ -160,7 +191,8 @@ fn part_name(part: PartId) -> String {
 impl ControlTable for KvControlTable {
     async fn create_snapshot(&self, record: &SnapshotRecord) -> Result<Cas, Failure> {
         let write = self.write(record)?;
-        let created = self.partition(&record.id).create(SNAPSHOT, write).await;
+        let partition = self.partition(&partition_name(&record.id));
+        let created = partition.create(SNAPSHOT, write).await;
         self.cas("PutItem", created.map(|record| record.version()))
     }
 
@@ -168,12 +200,12 @@ impl ControlTable for KvControlTable {
         &self,
         id: &SnapshotId,
     ) -> Result<Option<Versioned<SnapshotRecord>>, Failure> {
-        self.value(id, SNAPSHOT).await
+        self.value(&partition_name(id), SNAPSHOT).await
     }
 
     async fn update_snapshot(&self, seen: i64, record: &SnapshotRecord) -> Result<Cas, Failure> {
         let write = self.write(record)?;
-        let partition = self.partition(&record.id);
+        let partition = self.partition(&partition_name(&record.id));
         let updated = partition.update(SNAPSHOT, seen, write).await;
         self.cas("UpdateItem", updated.map(|record| record.version()))
     }
@@ -183,7 +215,8 @@ impl ControlTable for KvControlTable {
         id: &SnapshotId,
         segment: u32,
     ) -> Result<Option<Versioned<Checkpoint>>, Failure> {
-        self.value(id, &segment_name(segment)).await
+        self.value(&partition_name(id), &segment_name(segment))
+            .await
     }
 
     async fn commit_segment(&self, commit: SegmentCommit<'_>) -> Result<Cas, Failure> {
@@ -204,7 +237,7 @@ impl ControlTable for KvControlTable {
     }
 
     async fn part(&self, id: &SnapshotId, part: PartId) -> Result<Option<PartRow>, Failure> {
-        let row = self.value(id, &part_name(part)).await?;
+        let row = self.value(&partition_name(id), &part_name(part)).await?;
         Ok(row.map(|row| row.value))
     }
 
@@ -214,25 +247,8 @@ impl ControlTable for KvControlTable {
         after: Option<u32>,
         limit: u32,
     ) -> Result<Vec<(u32, Checkpoint)>, Failure> {
-        let read = |record: &Record| {
-            let number = record
-                .name()
-                .strip_prefix(SEGMENTS)
-                .and_then(|it| it.parse().ok());
-            let segment = number.ok_or_else(|| {
-                Failure::new(
-                    FailureKind::Corrupt,
-                    "Query",
-                    &self.name,
-                    format!("{:?} is no name of a segment", record.name()),
-                )
-            })?;
-            let checkpoint = record
-                .value()
-                .map_err(|error| self.failure("Query", error))?;
-            Ok((segment, checkpoint))
-        };
-        self.list(id, SEGMENTS, after.map(segment_name), limit, read)
+        let after = after.map(segment_name);
+        self.list_numbered(&partition_name(id), SEGMENTS, after, limit)
             .await
     }
 
@@ -243,12 +259,13 @@ impl ControlTable for KvControlTable {
         limit: u32,
     ) -> Result<Vec<PartRow>, Failure> {
         let read = |record: &Record| record.value().map_err(|error| self.failure("Query", error));
-        self.list(id, PARTS, after.map(part_name), limit, read)
+        let after = after.map(part_name);
+        self.list(&partition_name(id), PARTS, after, limit, read)
             .await
     }
 
     async fn forget_snapshot(&self, id: &SnapshotId) -> Result<(), Failure> {
-        let partition = self.partition(id);
+        let partition = self.partition(&partition_name(id));
         let failed = |error| self.failure("DeleteItem", error);
         for rows in [PARTS, SEGMENTS] {
             partition.delete_prefix(rows).await.map_err(failed)?;

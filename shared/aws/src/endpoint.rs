@@ -54,6 +54,16 @@ pub(crate) fn is_loopback(url: &str) -> bool {
     })
 }
 
+/// Whether the URL leads to AWS itself: its public endpoints, or a VPC's private ones.
+pub(crate) fn is_aws(url: &str) -> bool {
+    host(url).is_some_and(|host| {
+        let host = host.to_ascii_lowercase();
+        [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"]
+            .iter()
+            .any(|suffix| host.ends_with(suffix))
+    })
+}
+
 /// The host of an HTTP URL, without the brackets of an IPv6 address.
 fn host(url: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once("://")?;

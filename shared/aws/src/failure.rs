@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use highwater_domain::failure::{Failure, FailureKind};
 
-use crate::page_capture::PageError;
+use crate::checked_body::AnswerError;
 
 /// What a failed SDK call means: `operation` in the service's word, on `resource`.
 ///
@@ -35,8 +35,8 @@ where
             (kind_of(code, status), service_message(code, text, status))
         }
         SdkError::TimeoutError(_) => (FailureKind::Transient, root_cause(&error)),
-        SdkError::ResponseError(_) => match find::<PageError>(&error) {
-            Some(page) => (page.kind(), page.to_string()),
+        SdkError::ResponseError(_) => match find::<AnswerError>(&error) {
+            Some(answer) => (answer.kind(), answer.to_string()),
             None => (FailureKind::Transient, root_cause(&error)),
         },
         SdkError::DispatchFailure(_) => dispatch(&error),
@@ -88,6 +88,7 @@ const TRANSIENT: &[&str] = &[
     "OperationAborted",
     "ConditionalRequestConflict",
     "TransactionInProgressException",
+    "TransactionConflictException",
     "ReplicatedWriteConflictException",
     "IncompleteBody",
     "BadDigest",
@@ -126,6 +127,7 @@ const DENIED: &[&str] = &[
 const NOT_FOUND: &[&str] = &[
     "ResourceNotFoundException",
     "TableNotFoundException",
+    "ImportNotFoundException",
     "NoSuchBucket",
     "NoSuchKey",
     "NotFound",

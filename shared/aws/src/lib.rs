@@ -1,24 +1,36 @@
 //! Highwater's adapters to AWS: the ports of `highwater-domain` over the SDKs.
 //!
 //! [`Clients`] is the one place that builds SDK configuration. [`DynamoScanner`] reads a table page by
-//! page and keeps the items as the bytes that DynamoDB sent; [`S3Store`] keeps objects in a bucket;
-//! [`DynamoDescriber`] reads a table's settings verbatim; [`KvControlTable`] records who has done what.
+//! page and keeps the items as the bytes that DynamoDB sent, [`DynamoWriter`] sends items as the bytes that
+//! a backup holds; [`S3Store`] keeps objects in a bucket; [`DynamoDescriber`] reads a table's settings
+//! verbatim, [`DynamoAdmin`] and [`DynamoImporter`] make tables from them; [`KvControlTable`] records who
+//! has done what.
 //! Whatever fails comes back as a [`highwater_domain::failure::Failure`], judged once, in [`failure`].
 
 mod attribute_value;
+mod batch_write;
+mod checked_body;
 mod clients;
 mod control_table;
 mod endpoint;
 pub mod failure;
 mod page_capture;
+mod request_body;
+mod restore_control;
 mod s3_listing;
 mod s3_store;
+mod table_admin;
 mod table_describer;
+mod table_importer;
 mod table_scanner;
+mod table_writer;
 mod url_key;
 
 pub use clients::{Clients, ConnectionSettings};
 pub use control_table::KvControlTable;
 pub use s3_store::S3Store;
+pub use table_admin::DynamoAdmin;
 pub use table_describer::DynamoDescriber;
+pub use table_importer::DynamoImporter;
 pub use table_scanner::DynamoScanner;
+pub use table_writer::DynamoWriter;

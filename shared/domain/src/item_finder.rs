@@ -181,7 +181,7 @@ impl FoundItems {
 }
 
 /// The same JSON value without white space between its tokens.
-fn compacted(json: &[u8]) -> Vec<u8> {
+pub(crate) fn compacted(json: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(json.len());
     let mut in_string = false;
     let mut escaped = false;

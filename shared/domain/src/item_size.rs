@@ -203,7 +203,7 @@ impl<'de, T: Deserialize<'de> + Into<u64>> Deserialize<'de> for SetSize<T> {
 
 /// The attribute types, as DynamoDB JSON names them.
 #[derive(serde::Deserialize)]
-enum TypeName {
+pub(crate) enum TypeName {
     S,
     N,
     B,

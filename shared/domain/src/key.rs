@@ -129,6 +129,17 @@ pub enum KeyError {
     },
 }
 
+impl fmt::Display for KeySchema {
+    /// `id:S` or `id:S,at:N`: the form in which a key is given, too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, attribute) in self.attributes().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{}:{:?}", attribute.name, attribute.scalar_type)?;
+        }
+        Ok(())
+    }
+}
+
 impl KeySchema {
     /// The key attributes, partition key first.
     pub fn attributes(&self) -> impl Iterator<Item = &KeyAttribute> {

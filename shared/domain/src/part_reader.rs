@@ -11,8 +11,8 @@ use thiserror::Error;
 use crate::part::Digests;
 use crate::snapshot::{Compression, PartRow};
 
-/// What is wrong with an object that should be a part.
-#[derive(Debug, Error, PartialEq, Eq)]
+/// What is wrong with an object that should be a part, or another file of a backup.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PartError {
     /// Its size is not the recorded one.
     #[error("{object} has {found} bytes where {expected} were written")]
@@ -33,6 +33,46 @@ pub enum PartError {
         expected: String,
         /// The hash of what is there, hex.
         found: String,
+    },
+    /// Its MD5 is not the one that the manifest lists.
+    #[error("{object} is not what was written: its MD5 is {found}, the manifest says {expected}")]
+    Md5 {
+        /// The object.
+        object: String,
+        /// The listed hash, base64.
+        expected: String,
+        /// The hash of what is there, base64.
+        found: String,
+    },
+    /// The SHA-256 of its lines is not the recorded one.
+    #[error(
+        "the lines of {object} are not what was written: their SHA-256 is {found}, recorded was {expected}"
+    )]
+    PlainHash {
+        /// The object.
+        object: String,
+        /// The recorded hash, hex.
+        expected: String,
+        /// The hash of what is there, hex.
+        found: String,
+    },
+    /// It changed while it was read.
+    #[error("{object} was changed by somebody while it was read, near byte {at}")]
+    Changed {
+        /// The object.
+        object: String,
+        /// Where the change was noticed, in stored bytes from 0.
+        at: u64,
+    },
+    /// A line, or an object that spans lines, is longer than any item can be.
+    #[error("{object} line {line} has more than {limit} bytes, which no item has")]
+    TooLong {
+        /// The object.
+        object: String,
+        /// The line, from 1.
+        line: u64,
+        /// The limit, in bytes.
+        limit: usize,
     },
     /// The compressed stream is damaged or ends early.
     #[error("{object} cannot be decompressed after line {line}: {reason}")]

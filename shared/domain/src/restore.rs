@@ -141,6 +141,9 @@ pub struct RestoreRecord {
     pub rejects: Option<String>,
     /// The ARN of the import, once DynamoDB has begun it.
     pub import_arn: Option<String>,
+    /// What became of the items, once the restore has ended.
+    #[serde(default)]
+    pub totals: LoadTotals,
     /// When PlanRestore ran.
     pub started_at: UnixMillis,
     /// Where it is in its life.

@@ -113,6 +113,46 @@ impl TableSettings {
         .find(|units| *units > 0.0)
     }
 
+    /// The provisioned write capacity units per second, or `None` for an on-demand table.
+    #[must_use]
+    pub fn provisioned_write_capacity(&self) -> Option<f64> {
+        self.table
+            .pointer("/ProvisionedThroughput/WriteCapacityUnits")
+            .and_then(Value::as_f64)
+            .filter(|units| *units > 0.0)
+    }
+
+    /// What an on-demand table can take: its configured maximum, else its warm throughput, in units per second.
+    #[must_use]
+    pub fn on_demand_write_capacity(&self) -> Option<f64> {
+        [
+            "/OnDemandThroughput/MaxWriteRequestUnits",
+            "/WarmThroughput/WriteUnitsPerSecond",
+        ]
+        .iter()
+        .filter_map(|path| self.table.pointer(path).and_then(Value::as_f64))
+        .find(|units| *units > 0.0)
+    }
+
+    /// The attribute by which items expire, if they do.
+    #[must_use]
+    pub fn ttl_attribute(&self) -> Option<&str> {
+        let ttl = self.time_to_live.as_ref()?;
+        matches!(
+            ttl["TimeToLiveStatus"].as_str(),
+            Some("ENABLED" | "ENABLING")
+        )
+        .then(|| ttl["AttributeName"].as_str())?
+    }
+
+    /// `Some` if point-in-time recovery is on; the inner value is its period in days, where the service says.
+    #[must_use]
+    pub fn recovery_period(&self) -> Option<Option<u64>> {
+        let recovery = &self.continuous_backups.as_ref()?["PointInTimeRecoveryDescription"];
+        (recovery["PointInTimeRecoveryStatus"] == "ENABLED")
+            .then(|| recovery["RecoveryPeriodInDays"].as_u64())
+    }
+
     /// The primary key.
     pub fn key_schema(&self) -> Result<KeySchema, SettingsError> {
         let partition = self.key_attribute("HASH")?.ok_or(SettingsError {

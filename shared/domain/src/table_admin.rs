@@ -18,8 +18,10 @@ pub enum ChangeCall {
     UpdateTable,
     /// `UpdateContinuousBackups`.
     UpdateContinuousBackups,
-    /// `TagResource`.
+    /// `TagResource`. The request may lack its `ResourceArn`, see [`TableChange::addressed_to`].
     TagResource,
+    /// `UntagResource`, likewise.
+    UntagResource,
 }
 
 /// One setting that is made after the table is there.
@@ -41,6 +43,9 @@ pub struct TableChange {
 /// # Laws
 /// - [`create_table`](Self::create_table) answers [`Creation::Exists`] if the name is taken, whoever took it.
 /// - [`change`](Self::change) succeeds if the setting already is as asked: it can be repeated.
+/// - What only has to wait fails with a [retryable](crate::failure::FailureKind::is_retryable) kind: the table is
+///   busy with another change (`ResourceInUseException`), too many changes are under way (`LimitExceededException`),
+///   backups are being enabled (`ContinuousBackupsUnavailableException`).
 #[async_trait]
 pub trait TableAdmin: Debug + Send + Sync {
     /// `CreateTable`. Does not wait until the table can be used.

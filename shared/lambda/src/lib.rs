@@ -10,4 +10,4 @@ mod serve;
 pub use config::{Config, ConfigError};
 pub use failure::StepFailure;
 pub use ports::{LoggingObserver, S3Stores, SystemClock};
-pub use serve::{StartError, serve, start};
+pub use serve::{StartError, serve, start, start_restore};

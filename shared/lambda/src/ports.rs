@@ -9,6 +9,7 @@ use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::layout::Destination;
 use highwater_domain::object_store::{ObjectStore, Stores};
+use highwater_domain::restore::LoadTotals;
 use highwater_domain::snapshot::PartRow;
 use highwater_steps::Observer;
 
@@ -67,12 +68,11 @@ impl Observer for LoggingObserver {
     }
 
     fn retrying(&self, segment: u32, reason: &str, wait_ms: u64) {
-        tracing::warn!(
-            segment,
-            reason,
-            wait_ms,
-            "scan request failed, trying again"
-        );
+        tracing::warn!(segment, reason, wait_ms, "request failed, trying again");
+    }
+
+    fn file_loaded(&self, file: u32, totals: &LoadTotals) {
+        tracing::info!(file, %totals, "file loaded");
     }
 
     fn segment_done(&self, segment: u32) {

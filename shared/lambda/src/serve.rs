@@ -4,11 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use highwater_aws::{Clients, ConnectionSettings};
-use highwater_domain::budget::Budget;
+use highwater_domain::budget::{Budget, Clock as _};
 use highwater_domain::failure::Failure;
 use highwater_domain::ids::UnixMillis;
+use highwater_domain::table_plan::TargetPlace;
 use highwater_steps::pace::{Pace, Share};
-use highwater_steps::{Deps, ErrorName, StepError, StopFlag};
+use highwater_steps::{Deps, ErrorName, RestoreDeps, StepError, StopFlag};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,17 +36,9 @@ pub enum StartError {
     Runtime(lambda_runtime::Error),
 }
 
-/// Sets up logging and builds the ports from the environment. Once per sandbox.
+/// Sets up logging and builds the ports of the backup workflow from the environment. Once per sandbox.
 pub async fn start() -> Result<Deps, StartError> {
-    let config = Config::from_pairs(std::env::vars())?;
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_current_span(true)
-        .init();
-    tracing::info!(?config, "starting");
-    let clients = Clients::connect(&ConnectionSettings::default()).await?;
+    let (clients, config) = connect().await?;
     let clock = Arc::new(SystemClock);
     Ok(Deps {
         scanner: Arc::new(clients.table_scanner()),
@@ -59,15 +52,53 @@ pub async fn start() -> Result<Deps, StartError> {
     })
 }
 
+/// Sets up logging and builds the ports of the restore workflow from the environment. Once per sandbox.
+pub async fn start_restore() -> Result<RestoreDeps, StartError> {
+    let (clients, config) = connect().await?;
+    let clock = Arc::new(SystemClock);
+    Ok(RestoreDeps {
+        writer: Arc::new(clients.table_writer()),
+        admin: Arc::new(clients.table_admin()),
+        importer: Arc::new(clients.table_importer()),
+        describer: Arc::new(clients.table_describer()),
+        restores: Arc::new(clients.control_table(&config.control_table)),
+        own_table: Some(config.control_table),
+        own_endpoint: clients.has_own_endpoint(),
+        place: TargetPlace {
+            region: clients.region().to_owned(),
+            account: None,
+        },
+        stores: Arc::new(S3Stores(clients)),
+        pace: Arc::new(Pace::new(clock.clone(), Share::Invocation)),
+        clock,
+        observer: Arc::new(LoggingObserver),
+        stop: StopFlag::default(),
+    })
+}
+
+async fn connect() -> Result<(Clients, Config), StartError> {
+    let config = Config::from_pairs(std::env::vars())?;
+    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_current_span(true)
+        .init();
+    tracing::info!(?config, "starting");
+    let clients = Clients::connect(&ConnectionSettings::default()).await?;
+    Ok((clients, config))
+}
+
 /// Answers events with `step` until the sandbox ends.
 ///
 /// An event that is not the step's input is `InvalidInput`; a panic is `Internal`. The budget ends before
 /// the invocation's deadline does.
-pub async fn serve<I, O, S, F>(deps: Deps, step: S) -> Result<(), StartError>
+pub async fn serve<D, I, O, S, F>(deps: D, step: S) -> Result<(), StartError>
 where
+    D: Clone,
     I: DeserializeOwned + Send + 'static,
     O: Serialize + Send + 'static,
-    S: Fn(Deps, I, Budget) -> F,
+    S: Fn(D, I, Budget) -> F,
     F: Future<Output = Result<O, StepError>> + Send + 'static,
 {
     let (deps, step) = (&deps, &step);
@@ -78,7 +109,7 @@ where
             name: ErrorName::InvalidInput,
             message: format!("the event is not this function's input: {error}"),
         })?;
-        let budget = Budget::until(UnixMillis(event.context.deadline), deps.clock.now());
+        let budget = Budget::until(UnixMillis(event.context.deadline), SystemClock.now());
         let span = tracing::info_span!("step", request_id = event.context.request_id);
         let outcome = tokio::spawn(step(deps.clone(), input, budget).instrument(span)).await;
         finish(outcome)

@@ -166,8 +166,8 @@ impl ObjectStore for DirectoryStore {
     async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
         let path = self.path("read file", key)?;
         blocking("read file", path.clone(), move || {
-            match fs::File::open(&path) {
-                Ok(file) => read_range(file, range).map(Some),
+            match fs::File::open(&path).and_then(|file| read_range(file, range)) {
+                Ok(bytes) => Ok(Some(bytes)),
                 Err(error) if is_no_object(&error) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -210,7 +210,16 @@ impl ObjectStore for DirectoryStore {
     }
 }
 
+/// The bytes of the range that the file has.
 fn read_range(mut file: fs::File, range: Range<u64>) -> io::Result<Bytes> {
+    let facts = file.metadata()?;
+    if facts.is_dir() {
+        // A folder opens like a file; only reading from it would fail.
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if range.start >= facts.len() {
+        return Ok(Bytes::new());
+    }
     file.seek(io::SeekFrom::Start(range.start))?;
     let mut bytes = Vec::new();
     file.take(range.end.saturating_sub(range.start))

@@ -1,6 +1,7 @@
 //! Why a step failed, and the one name by which a state machine knows it.
 
 use highwater_domain::backup_source::LocationError;
+use highwater_domain::engine_choice::EngineRefused;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::{NameError, SnapshotId};
 use highwater_domain::key_filter::FilterError;
@@ -9,6 +10,7 @@ use highwater_domain::part_reader::PartError;
 use highwater_domain::restore::RestoreId;
 use highwater_domain::selection::SelectionError;
 use highwater_domain::table::SettingsError;
+use highwater_domain::table_plan::{KeySpecError, PlanError};
 use thiserror::Error;
 
 /// A failed step. The variants are what a caller can act on.
@@ -103,6 +105,14 @@ pub enum StepError {
     /// The snapshot is being made.
     #[error("snapshot {0} is running")]
     SnapshotRunning(SnapshotId),
+    /// A dump was to go where a backup, or what is left of one, already is.
+    #[error("a backup already exists at {url}: {what}")]
+    BackupExists {
+        /// The place.
+        url: String,
+        /// What is there.
+        what: String,
+    },
     /// Nothing that is a backup is there.
     #[error("there is no backup at {url}: {looked_for}")]
     BackupNotFound {
@@ -128,6 +138,26 @@ pub enum StepError {
     /// No such restore.
     #[error("there is no restore {0} in the control table")]
     RestoreNotFound(RestoreId),
+    /// The target was dropped and created again since the restore began.
+    #[error(
+        "table {table} is not the one that restore {id} began to fill: it was dropped and created again"
+    )]
+    TargetChanged {
+        /// The table.
+        table: String,
+        /// The restore.
+        id: RestoreId,
+    },
+    /// Ending was asked for before every file was loaded.
+    #[error("restore {id}: {unfinished} of {total} files are not loaded")]
+    FilesUnfinished {
+        /// The restore.
+        id: RestoreId,
+        /// How many are not loaded.
+        unfinished: u64,
+        /// Of how many.
+        total: u64,
+    },
     /// A signal, or another execution that took the restore over, ended the work. What was done is kept.
     #[error("restore {id} was interrupted: {reason}")]
     RestoreInterrupted {
@@ -167,6 +197,24 @@ impl From<PartError> for StepError {
 
 impl From<LocationError> for StepError {
     fn from(error: LocationError) -> Self {
+        Self::InvalidInput(error.to_string())
+    }
+}
+
+impl From<PlanError> for StepError {
+    fn from(error: PlanError) -> Self {
+        Self::InvalidInput(error.to_string())
+    }
+}
+
+impl From<KeySpecError> for StepError {
+    fn from(error: KeySpecError) -> Self {
+        Self::InvalidInput(error.to_string())
+    }
+}
+
+impl From<EngineRefused> for StepError {
+    fn from(error: EngineRefused) -> Self {
         Self::InvalidInput(error.to_string())
     }
 }
@@ -321,7 +369,7 @@ impl StepError {
             | Self::TableNotActive { .. }
             | Self::Settings { .. }
             | Self::SnapshotRunning(_) => ErrorName::InvalidInput,
-            Self::SnapshotExists { .. } => ErrorName::SnapshotExists,
+            Self::SnapshotExists { .. } | Self::BackupExists { .. } => ErrorName::SnapshotExists,
             Self::SnapshotNotFound { .. } | Self::BackupNotFound { .. } => {
                 ErrorName::SnapshotNotFound
             }
@@ -332,11 +380,13 @@ impl StepError {
             Self::ItemRejected { .. } => ErrorName::ItemRejected,
             Self::ImportFailed { .. } => ErrorName::ImportFailed,
             Self::StoreUnsuitable { .. } => ErrorName::StoreUnsuitable,
-            Self::TableChanged { .. } => ErrorName::TableChanged,
+            Self::TableChanged { .. } | Self::TargetChanged { .. } => ErrorName::TableChanged,
             Self::PartCorrupt(_) => ErrorName::PartCorrupt,
             Self::PartMissing(_) => ErrorName::PartMissing,
             Self::Interrupted { .. } | Self::RestoreInterrupted { .. } => ErrorName::Interrupted,
-            Self::SegmentsUnfinished { .. } | Self::Internal(_) => ErrorName::Internal,
+            Self::SegmentsUnfinished { .. } | Self::FilesUnfinished { .. } | Self::Internal(_) => {
+                ErrorName::Internal
+            }
         }
     }
 }

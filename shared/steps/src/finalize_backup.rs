@@ -85,7 +85,7 @@ impl FinalizeInput {
 
 impl FailureInput {
     /// The message inside Lambda's JSON, or the cause as it is.
-    fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let wrapped: Option<serde_json::Value> = serde_json::from_str(&self.cause).ok();
         let message = wrapped
             .as_ref()

@@ -9,21 +9,46 @@
 //! | `ScanSegment` | [`scan_segment`] | parts and checkpoints |
 //! | `FinalizeBackup` | [`finalize_backup`] | manifests, and `backup.json` (`completed` or `failed`) |
 
+pub mod apply_settings;
+pub mod backup_items;
+pub mod compare;
+mod compare_pass;
+mod compare_spill;
+pub mod create_table;
+pub mod delete_dyndump;
 pub mod delete_snapshot;
 pub mod deps;
+pub mod dump;
+pub mod dump_parts;
+pub mod dyndump_info;
 pub mod error;
 pub mod finalize_backup;
+pub mod finalize_restore;
+pub mod import_table;
+pub mod item_batches;
+pub mod item_source;
 pub mod list_snapshots;
+pub mod load_part;
 pub mod pace;
 pub mod plan_backup;
+pub mod plan_restore;
 pub mod read_snapshot;
+pub mod rejects;
 pub mod request;
 pub mod restore_deps;
+pub mod restore_request;
+pub mod restore_status;
 pub mod scan_segment;
 pub mod seal;
 pub mod segment_pages;
 pub mod snapshot_info;
+pub mod source;
+pub mod source_file;
 pub mod status;
+pub mod table_items;
+mod table_wait;
+pub mod verify_backup;
+pub mod write_items;
 pub mod write_part;
 
 pub use deps::{Deps, Observer, StopFlag};

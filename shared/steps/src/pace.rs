@@ -9,6 +9,8 @@ use highwater_domain::item_size::item_size;
 use highwater_domain::scan::Page;
 use highwater_domain::snapshot::SnapshotRecord;
 
+use crate::segment_pages::TableScan;
+
 /// Who shares the snapshot's capacity with this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
@@ -52,11 +54,16 @@ impl Pace {
 
     /// Takes over the snapshot's rate. The bucket goes on as it is if the rate has not changed.
     pub fn follow(&self, record: &SnapshotRecord) {
+        self.limit(record.read_capacity, record.concurrency);
+    }
+
+    /// Takes over a rate of `units_per_second` for all of `concurrency` workers together; 0 is unlimited.
+    pub fn limit(&self, units_per_second: f64, concurrency: u32) {
         let workers = match self.share {
             Share::Process => 1.0,
-            Share::Invocation => f64::from(record.concurrency.max(1)),
+            Share::Invocation => f64::from(concurrency.max(1)),
         };
-        let rate = record.read_capacity / workers;
+        let rate = units_per_second / workers;
         let mut state = self.state();
         if (state.bucket.units_per_second() - rate).abs() > f64::EPSILON {
             state.bucket = CapacityBucket::new(rate, self.clock.now());
@@ -102,11 +109,11 @@ impl Pace {
         }
     }
 
-    /// The `Limit` for the next request of one of the snapshot's workers.
+    /// The `Limit` for the next request of one of the scan's workers.
     #[must_use]
-    pub fn page_limit(&self, record: &SnapshotRecord) -> Option<u32> {
-        let per_worker = record.read_capacity / f64::from(record.concurrency.max(1));
-        self.state().page_limit.next(per_worker, record.consistent)
+    pub fn page_limit(&self, scan: &TableScan) -> Option<u32> {
+        let per_worker = scan.read_capacity / f64::from(scan.concurrency.max(1));
+        self.state().page_limit.next(per_worker, scan.consistent)
     }
 
     /// A poisoned lock means that another worker panicked between two additions: the numbers are still numbers.

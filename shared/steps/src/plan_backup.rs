@@ -142,7 +142,10 @@ async fn plan(deps: &Deps, input: &PlanInput) -> Result<SnapshotRecord, StepErro
     }
 }
 
-async fn describe_active(deps: &Deps, table: &TableRef) -> Result<TableSettings, StepError> {
+pub(crate) async fn describe_active(
+    deps: &Deps,
+    table: &TableRef,
+) -> Result<TableSettings, StepError> {
     let settings = deps
         .describer
         .describe(table.as_str())
@@ -160,7 +163,10 @@ async fn describe_active(deps: &Deps, table: &TableRef) -> Result<TableSettings,
     })
 }
 
-fn settings_error(table: &TableRef, source: highwater_domain::table::SettingsError) -> StepError {
+pub(crate) fn settings_error(
+    table: &TableRef,
+    source: highwater_domain::table::SettingsError,
+) -> StepError {
     StepError::Settings {
         table: table.to_string(),
         source,

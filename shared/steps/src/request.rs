@@ -128,7 +128,7 @@ impl BackupRequest {
         self.check_pace()
     }
 
-    fn check_pace(&self) -> Result<(), StepError> {
+    pub(crate) fn check_pace(&self) -> Result<(), StepError> {
         within("concurrency", self.concurrency, 1, MAX_CONCURRENCY)?;
         if self
             .read_capacity
@@ -194,7 +194,7 @@ fn invalid(message: impl Into<String>) -> StepError {
     StepError::InvalidInput(message.into())
 }
 
-fn within<T: Copy + PartialOrd + std::fmt::Display>(
+pub(crate) fn within<T: Copy + PartialOrd + std::fmt::Display>(
     name: &str,
     value: Option<T>,
     least: T,

@@ -7,6 +7,7 @@ use highwater_domain::object_store::Stores;
 use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::table::TableDescriber;
 use highwater_domain::table_admin::{TableAdmin, TableImporter};
+use highwater_domain::table_plan::TargetPlace;
 use highwater_domain::table_writer::TableWriter;
 
 use crate::deps::{Observer, StopFlag};
@@ -23,6 +24,12 @@ pub struct RestoreDeps {
     pub importer: Arc<dyn TableImporter>,
     /// Reads settings.
     pub describer: Arc<dyn TableDescriber>,
+    /// Where the credentials in use make tables.
+    pub place: TargetPlace,
+    /// A table of the credentials' own account, whose ARN tells the account: the control table.
+    pub own_table: Option<String>,
+    /// Whether the endpoint is not AWS's own: a local engine has no ImportTable.
+    pub own_endpoint: bool,
     /// Opens buckets and directories.
     pub stores: Arc<dyn Stores>,
     /// Keeps restores and their files' checkpoints.

@@ -127,7 +127,14 @@ async fn advance(
     let (deps, record) = (target.deps, target.record);
     let quota = items_left(deps, record).await?;
     let start = seen.checkpoint.next_key.clone();
-    let pages = SegmentPages::new(deps, record, target.segment, start, quota, budget);
+    let pages = SegmentPages::new(
+        deps.into(),
+        record.into(),
+        target.segment,
+        start,
+        quota,
+        budget,
+    );
     let mut items = SegmentItems {
         deps,
         record,

@@ -1,5 +1,6 @@
 //! One form for all spellings of an item, to compare what was written with what came back.
 
+use highwater_domain::number::CanonicalNumber;
 use serde_json::Value;
 
 /// An item's value with everything that may differ between equal items made the same: the order of
@@ -55,6 +56,27 @@ pub fn canonical_number(text: &str) -> String {
     format!("{sign}{kept}e{exponent}")
 }
 
+/// A number without exponent and needless zeros; what is no number stays as it is.
+pub(crate) fn plain_number(text: &str) -> String {
+    let Some(number) = CanonicalNumber::parse(text) else {
+        return text.to_owned();
+    };
+    let sign = if number.negative { "-" } else { "" };
+    let digits = number.digits;
+    if digits.is_empty() {
+        return "0".to_owned();
+    }
+    match usize::try_from(number.exponent) {
+        Ok(whole) if whole >= digits.len() => format!("{sign}{digits:0<whole$}"),
+        Ok(0) => format!("{sign}0.{digits}"),
+        Ok(whole) => format!("{sign}{}.{}", &digits[..whole], &digits[whole..]),
+        Err(_) => {
+            let zeros = usize::try_from(-number.exponent).expect("a number is short");
+            format!("{sign}0.{}{digits}", "0".repeat(zeros))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +93,24 @@ mod tests {
         }
         for other in [["1", "-1"], ["1", "10"], ["1.5", "1.05"], ["0", "1E-130"]] {
             assert_ne!(canonical_number(other[0]), canonical_number(other[1]));
+        }
+    }
+
+    #[test]
+    fn a_number_has_one_plain_spelling() {
+        for (spelling, plain) in [
+            ("1E+2", "100"),
+            ("-007.50", "-7.5"),
+            ("5e-3", "0.005"),
+            ("0.5", "0.5"),
+            ("-0", "0"),
+            (
+                "12345678901234567890123456789012345678",
+                "12345678901234567890123456789012345678",
+            ),
+            ("none", "none"),
+        ] {
+            assert_eq!(plain_number(spelling), plain);
         }
     }
 

@@ -10,9 +10,14 @@ use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::snapshot::{Checkpoint, PartId, PartRow, SnapshotRecord};
 
+use crate::fake_restore_control::RestoreRows;
+
 /// A control table in memory.
 #[derive(Debug, Default)]
-pub struct FakeControl(Mutex<Rows>);
+pub struct FakeControl {
+    rows: Mutex<Rows>,
+    pub(crate) restores: Mutex<RestoreRows>,
+}
 
 #[derive(Debug, Default)]
 struct Rows {
@@ -32,7 +37,11 @@ impl FakeControl {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let rows = self.locked();
-        rows.snapshots.is_empty() && rows.segments.is_empty() && rows.parts.is_empty()
+        let restores = self.restores.lock().unwrap();
+        rows.snapshots.is_empty()
+            && rows.segments.is_empty()
+            && rows.parts.is_empty()
+            && restores.is_empty()
     }
 
     /// Every part row of a snapshot, in order.
@@ -47,18 +56,18 @@ impl FakeControl {
     }
 
     fn locked(&self) -> MutexGuard<'_, Rows> {
-        self.0.lock().unwrap()
+        self.rows.lock().unwrap()
     }
 }
 
 /// The next version if the row still has the one that the writer saw.
-fn next_version<T>(stored: Option<&Versioned<T>>, seen: Option<i64>) -> Option<i64> {
+pub(crate) fn next_version<T>(stored: Option<&Versioned<T>>, seen: Option<i64>) -> Option<i64> {
     let version = stored.map(|row| row.version);
     (version == seen).then(|| version.unwrap_or(0) + 1)
 }
 
 /// A limit of 0 would page for ever.
-fn page_size(operation: &'static str, limit: u32) -> Result<usize, Failure> {
+pub(crate) fn page_size(operation: &'static str, limit: u32) -> Result<usize, Failure> {
     if limit == 0 {
         return Err(Failure::new(
             FailureKind::Invalid,

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::key::{Key, KeyAttribute, KeySchema, KeyValue, ScalarType};
 use highwater_domain::scan::{Page, RawItems, ScanRequest, TableScanner};
-use highwater_domain::table::{TABLE_JSON_VERSION, TableDescriber, TableSettings};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::canonical::plain_number;
 use crate::hash_order::{first_hash, mix, segment_of};
+
+pub use crate::scanning::{scan_request, scan_segment};
 
 /// What a selection makes of an item: the bytes to return, or nothing if the filter drops it.
 type Select = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
@@ -32,6 +34,7 @@ pub struct FakeTable {
     empty_percent: u64,
     select: Option<Select>,
     before_page: Option<BeforePage>,
+    pub(crate) unprocessed_percent: u64,
     state: Mutex<State>,
 }
 
@@ -41,6 +44,9 @@ struct State {
     items: BTreeMap<(u64, Key), Option<Bytes>>,
     pages: u64,
     emptied: HashSet<(u32, Key)>,
+    /// How often each key was put or deleted through the port.
+    writes: BTreeMap<Key, u64>,
+    coins: u64,
     description: Option<Value>,
 }
 
@@ -65,6 +71,7 @@ impl FakeTable {
             empty_percent: 20,
             select: None,
             before_page: None,
+            unprocessed_percent: 0,
             state: Mutex::new(State::default()),
         }
     }
@@ -114,14 +121,14 @@ impl FakeTable {
     /// Puts an item given as DynamoDB JSON, replacing the one with its key.
     pub fn put(&self, item: &[u8]) {
         let key = self.schema.key_of(item).expect("an item with its key");
-        let place = (self.hash(&key), key);
+        let place = self.place(&key);
         let bytes = Bytes::copy_from_slice(item);
         self.locked().items.insert(place, Some(bytes));
     }
 
     /// Deletes an item. A scan may still stop at the place where it was.
     pub fn delete(&self, key: &Key) {
-        let place = (self.hash(key), key.clone());
+        let place = self.place(key);
         if let Some(item) = self.locked().items.get_mut(&place) {
             *item = None;
         }
@@ -148,6 +155,37 @@ impl FakeTable {
             .collect()
     }
 
+    /// The item of a key, as it is now.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Bytes> {
+        self.locked().items.get(&self.place(key)).cloned()?
+    }
+
+    /// How often each key was put or deleted through [`TableWriter`](highwater_domain::table_writer::TableWriter).
+    #[must_use]
+    pub fn writes(&self) -> BTreeMap<Key, u64> {
+        self.locked().writes.clone()
+    }
+
+    /// The table's key.
+    #[must_use]
+    pub fn schema(&self) -> &KeySchema {
+        &self.schema
+    }
+
+    /// Counts a write through the port.
+    pub(crate) fn count_write(&self, key: &Key) {
+        let (_, key) = self.place(key);
+        *self.locked().writes.entry(key).or_default() += 1;
+    }
+
+    /// True so many times of a hundred; which times, depends on the seed.
+    pub(crate) fn coin(&self, percent: u64) -> bool {
+        let mut state = self.locked();
+        state.coins += 1;
+        mix(self.seed ^ state.coins.rotate_left(32)) % 100 < percent
+    }
+
     /// Pages answered so far.
     #[must_use]
     pub fn pages(&self) -> u64 {
@@ -157,6 +195,26 @@ impl FakeTable {
     /// Replaces what `DescribeTable` says.
     pub fn set_description(&self, table: Value) {
         self.locked().description = Some(table);
+    }
+
+    /// What `DescribeTable` was [set](Self::set_description) to say.
+    pub(crate) fn set_to_say(&self) -> Option<Value> {
+        self.locked().description.clone()
+    }
+
+    /// The table's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The table's id, which its seed makes.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!(
+            "00000000-0000-4000-8000-{:012x}",
+            self.seed & 0xffff_ffff_ffff
+        )
     }
 
     /// The table's ARN.
@@ -170,6 +228,19 @@ impl FakeTable {
 
     fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Where a key's item lies. As in DynamoDB, all spellings of a number are one key.
+    pub(crate) fn place(&self, key: &Key) -> (u64, Key) {
+        let one_spelling = |value: &KeyValue| match value {
+            KeyValue::N(text) => KeyValue::N(plain_number(text)),
+            other => other.clone(),
+        };
+        let values = key.0.iter();
+        let key = Key(values
+            .map(|(name, value)| (name.clone(), one_spelling(value)))
+            .collect());
+        (self.hash(&key), key)
     }
 
     /// The place of a partition in hash order. Items of one partition stay together.
@@ -188,7 +259,7 @@ impl FakeTable {
         Failure::new(FailureKind::Invalid, "Scan", &self.name, message)
     }
 
-    fn know(&self, operation: &'static str, table: &str) -> Result<(), Failure> {
+    pub(crate) fn know(&self, operation: &'static str, table: &str) -> Result<(), Failure> {
         if table == self.name || table == self.arn() {
             return Ok(());
         }
@@ -229,11 +300,11 @@ impl FakeTable {
         if !given.eq(types) {
             return Err(self.invalid("the start key is not a key of the table".to_owned()));
         }
-        let hash = self.hash(start);
-        if segment_of(hash, total) != request.segment {
+        let place = self.place(start);
+        if segment_of(place.0, total) != request.segment {
             return Err(self.invalid("the start key lies in another segment".to_owned()));
         }
-        Ok(Some((hash, start.clone())))
+        Ok(Some(place))
     }
 
     /// Whether this position gets its one empty page now.
@@ -311,48 +382,6 @@ impl TableScanner for FakeTable {
     }
 }
 
-#[async_trait]
-impl TableDescriber for FakeTable {
-    async fn describe(&self, table: &str) -> Result<TableSettings, Failure> {
-        self.know("DescribeTable", table)?;
-        let items = self.items();
-        let bytes: usize = items.values().map(Bytes::len).sum();
-        let definitions: Vec<Value> = self
-            .schema
-            .attributes()
-            .map(|a| json!({"AttributeName": a.name, "AttributeType": a.scalar_type}))
-            .collect();
-        let keys: Vec<Value> = self
-            .schema
-            .attributes()
-            .zip(["HASH", "RANGE"])
-            .map(|(a, key_type)| json!({"AttributeName": a.name, "KeyType": key_type}))
-            .collect();
-        let description = self.locked().description.clone();
-        let table = description.unwrap_or_else(|| {
-            json!({
-                "TableName": self.name,
-                "TableArn": self.arn(),
-                "TableId": format!("00000000-0000-4000-8000-{:012x}", self.seed & 0xffff_ffff_ffff),
-                "TableStatus": "ACTIVE",
-                "AttributeDefinitions": definitions,
-                "KeySchema": keys,
-                "ItemCount": items.len(),
-                "TableSizeBytes": bytes,
-                "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
-            })
-        });
-        Ok(TableSettings {
-            version: TABLE_JSON_VERSION,
-            table,
-            time_to_live: Some(json!({"TimeToLiveStatus": "DISABLED"})),
-            tags: Some(json!([])),
-            continuous_backups: None,
-            unavailable: Vec::new(),
-        })
-    }
-}
-
 /// A table's key that is one string attribute.
 #[must_use]
 pub fn string_key(name: &str) -> KeySchema {
@@ -365,39 +394,10 @@ pub fn string_key(name: &str) -> KeySchema {
     }
 }
 
-/// A request for a page of a whole segment, strongly consistent, to be changed as a test needs.
-#[must_use]
-pub fn scan_request(table: &str, segment: u32, total_segments: u32) -> ScanRequest {
-    ScanRequest {
-        table: table.to_owned(),
-        segment,
-        total_segments,
-        exclusive_start_key: None,
-        consistent: true,
-        limit: None,
-        selection: highwater_domain::selection::Selection::default(),
-    }
-}
-
-/// Scans a segment to its end from a position; gives the items in scan order.
-pub async fn scan_segment(
-    scanner: &dyn TableScanner,
-    mut request: ScanRequest,
-) -> Result<Vec<Vec<u8>>, Failure> {
-    let mut items = Vec::new();
-    loop {
-        let page = scanner.scan_page(&request).await?;
-        items.extend(page.items.iter().map(<[u8]>::to_vec));
-        match page.last_evaluated_key {
-            Some(key) => request.exclusive_start_key = Some(key),
-            None => return Ok(items),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use highwater_domain::selection::Selection;
+    use highwater_domain::table::TableDescriber as _;
 
     use super::*;
 

@@ -10,9 +10,14 @@ use highwater_domain::control_table::{Cas, ControlTable, SegmentCommit, Versione
 use highwater_domain::failure::Failure;
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
+use highwater_domain::restore::{FileCheckpoint, RestoreId, RestoreRecord};
+use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::scan::{Page, ScanRequest, TableScanner};
 use highwater_domain::snapshot::{Checkpoint, PartId, PartRow, SnapshotRecord};
 use highwater_domain::table::{TableDescriber, TableSettings};
+use highwater_domain::table_admin::{ImportState, TableAdmin, TableChange, TableImporter};
+use highwater_domain::table_writer::{BatchAnswer, PutAnswer, TableWriter, WriteOp};
+use serde_json::Value;
 
 /// One call to a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +209,61 @@ impl<P: ControlTable + ?Sized, I: Interceptor> ControlTable for Intercepted<P, I
 }
 
 #[async_trait]
+impl<P: RestoreControl + ?Sized, I: Interceptor> RestoreControl for Intercepted<P, I> {
+    async fn create_restore(&self, record: &RestoreRecord) -> Result<Cas, Failure> {
+        let call = self.inner.create_restore(record);
+        self.pass("create_restore", record.id.to_string(), call)
+            .await
+    }
+
+    async fn restore(&self, id: &RestoreId) -> Result<Option<Versioned<RestoreRecord>>, Failure> {
+        self.pass("restore", id.to_string(), self.inner.restore(id))
+            .await
+    }
+
+    async fn update_restore(&self, seen: i64, record: &RestoreRecord) -> Result<Cas, Failure> {
+        let call = self.inner.update_restore(seen, record);
+        self.pass("update_restore", record.id.to_string(), call)
+            .await
+    }
+
+    async fn file(
+        &self,
+        id: &RestoreId,
+        file: u32,
+    ) -> Result<Option<Versioned<FileCheckpoint>>, Failure> {
+        let call = self.inner.file(id, file);
+        self.pass("file", format!("{id}/{file}"), call).await
+    }
+
+    async fn commit_file(
+        &self,
+        id: &RestoreId,
+        file: u32,
+        seen: Option<i64>,
+        next: &FileCheckpoint,
+    ) -> Result<Cas, Failure> {
+        let call = self.inner.commit_file(id, file, seen, next);
+        self.pass("commit_file", format!("{id}/{file}"), call).await
+    }
+
+    async fn files(
+        &self,
+        id: &RestoreId,
+        after: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<(u32, FileCheckpoint)>, Failure> {
+        let call = self.inner.files(id, after, limit);
+        self.pass("files", id.to_string(), call).await
+    }
+
+    async fn forget_restore(&self, id: &RestoreId) -> Result<(), Failure> {
+        let call = self.inner.forget_restore(id);
+        self.pass("forget_restore", id.to_string(), call).await
+    }
+}
+
+#[async_trait]
 impl<P: TableScanner + ?Sized, I: Interceptor> TableScanner for Intercepted<P, I> {
     async fn scan_page(&self, request: &ScanRequest) -> Result<Page, Failure> {
         let resource = format!("{}/{}", request.table, request.segment);
@@ -216,6 +276,62 @@ impl<P: TableScanner + ?Sized, I: Interceptor> TableScanner for Intercepted<P, I
 impl<P: TableDescriber + ?Sized, I: Interceptor> TableDescriber for Intercepted<P, I> {
     async fn describe(&self, table: &str) -> Result<TableSettings, Failure> {
         self.pass("describe", table.to_owned(), self.inner.describe(table))
+            .await
+    }
+}
+
+#[async_trait]
+impl<P: TableWriter + ?Sized, I: Interceptor> TableWriter for Intercepted<P, I> {
+    async fn write_batch(&self, table: &str, ops: &[WriteOp]) -> Result<BatchAnswer, Failure> {
+        let call = self.inner.write_batch(table, ops);
+        self.pass("write_batch", table.to_owned(), call).await
+    }
+
+    async fn put_if_absent(
+        &self,
+        table: &str,
+        partition_key: &str,
+        item: &Bytes,
+        want_existing: bool,
+    ) -> Result<PutAnswer, Failure> {
+        let call = self
+            .inner
+            .put_if_absent(table, partition_key, item, want_existing);
+        self.pass("put_if_absent", table.to_owned(), call).await
+    }
+}
+
+/// A text in a request.
+fn text_at(request: &Value, pointer: &str) -> String {
+    let text = request.pointer(pointer).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
+}
+
+#[async_trait]
+impl<P: TableAdmin + ?Sized, I: Interceptor> TableAdmin for Intercepted<P, I> {
+    async fn create_table(&self, request: &Value) -> Result<Creation, Failure> {
+        let resource = text_at(request, "/TableName");
+        self.pass("create_table", resource, self.inner.create_table(request))
+            .await
+    }
+
+    async fn change(&self, change: &TableChange) -> Result<(), Failure> {
+        self.pass("change", change.what.clone(), self.inner.change(change))
+            .await
+    }
+}
+
+#[async_trait]
+impl<P: TableImporter + ?Sized, I: Interceptor> TableImporter for Intercepted<P, I> {
+    async fn import_table(&self, request: &Value) -> Result<String, Failure> {
+        let resource = text_at(request, "/TableCreationParameters/TableName");
+        self.pass("import_table", resource, self.inner.import_table(request))
+            .await
+    }
+
+    async fn describe_import(&self, import_arn: &str) -> Result<ImportState, Failure> {
+        let call = self.inner.describe_import(import_arn);
+        self.pass("describe_import", import_arn.to_owned(), call)
             .await
     }
 }

@@ -3,12 +3,22 @@
 use std::sync::Arc;
 
 use highwater_domain::control_table::ControlTable;
-use highwater_domain::object_store::ObjectStore;
+use highwater_domain::failure::FailureKind;
+use highwater_domain::object_store::{NewObject, ObjectStore};
+use highwater_domain::restore_control::RestoreControl;
+use highwater_domain::table::TableDescriber;
+use highwater_domain::table_admin::TableAdmin;
+use highwater_domain::table_writer::{TableWriter, WriteOp};
 use highwater_local::DirectoryStore;
-use highwater_testkit::conformance::{control_table, object_store, table_scanner};
+use highwater_testkit::conformance::{
+    control_table, object_store, restore_control, table_admin, table_scanner, table_writer,
+};
+use highwater_testkit::failing::{Failing, Moment};
+use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::fake_table::{FakeTable, string_key};
+use highwater_testkit::intercepted::Intercepted;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fake_store_keeps_the_laws() {
@@ -49,6 +59,32 @@ async fn the_fake_control_table_keeps_the_laws() {
     control_table::every_law(&table).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fake_control_table_keeps_the_laws_of_restores() {
+    let fake = Arc::new(FakeControl::new());
+    let table: Arc<dyn RestoreControl> = fake.clone();
+    restore_control::every_law(&table).await;
+    assert!(!fake.is_empty(), "restores are rows");
+}
+
+#[tokio::test]
+async fn user_metadata_is_kept_by_the_fake_and_not_by_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = FakeStore::new();
+    let directory = DirectoryStore::new(folder.path());
+    let stores: [(&dyn ObjectStore, usize); 2] = [(&fake, 1), (&directory, 0)];
+    for (store, kept) in stores {
+        let object = NewObject {
+            key: "a".to_owned(),
+            user_metadata: [("name".to_owned(), "value".to_owned())].into(),
+            ..NewObject::default()
+        };
+        store.create(object).await.unwrap();
+        let found = object_store::user_metadata(store, "a").await;
+        assert_eq!(found.len(), kept, "{store:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_fake_table_keeps_the_laws() {
     for seed in 0..20 {
@@ -75,4 +111,69 @@ async fn a_scanner_that_loses_an_item_is_caught() {
         keys,
     };
     table_scanner::every_law(&table, &known).await;
+}
+
+#[tokio::test]
+async fn the_fake_table_is_written_by_the_laws() {
+    for (seed, unprocessed) in [(1, 0), (2, 30), (3, 80)] {
+        let table =
+            FakeTable::new("orders", table_writer::schema(), seed).with_unprocessed(unprocessed);
+        table_writer::every_law(table_writer::WritableTable {
+            writer: &table,
+            scanner: &table,
+            name: "orders",
+        })
+        .await;
+        assert!(table.writes().values().all(|writes| *writes > 0));
+    }
+}
+
+#[tokio::test]
+async fn the_fake_account_keeps_the_laws() {
+    let account = FakeAdmin::new();
+    table_admin::every_law(table_admin::Account {
+        admin: &account,
+        describer: &account,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_takes_items_only_when_it_is_made() {
+    let account = FakeAdmin::new();
+    let request = table_writer::create_request("orders");
+    account.create_table(&request).await.unwrap();
+    let table = table_writer::WritableTable {
+        writer: &account,
+        scanner: &account,
+        name: "orders",
+    };
+    let ops = [WriteOp::Put(
+        br#"{"pk":{"B":"AA=="},"sk":{"N":"1"}}"#.as_slice().into(),
+    )];
+    let early = account.write_batch("orders", &ops).await.unwrap_err();
+    assert_eq!(early.kind, FailureKind::NotFound);
+    for status in ["CREATING", "CREATING", "ACTIVE"] {
+        let settings = account.describe("orders").await.unwrap();
+        assert_eq!(settings.status(), Ok(status));
+    }
+    table_writer::every_law(table).await;
+}
+
+#[tokio::test]
+async fn a_crash_at_any_write_leaves_what_was_acknowledged() {
+    for moment in [Moment::Before, Moment::After] {
+        let table = Arc::new(FakeTable::new("orders", string_key("id"), 1));
+        let crash = Arc::new(Failing::crash(2, moment));
+        let writer = Intercepted::new(&table, &crash);
+        let mut acknowledged = 0;
+        for n in 0..3 {
+            let item = format!(r#"{{"id":{{"S":"{n}"}}}}"#);
+            let ops = [WriteOp::Put(item.into())];
+            acknowledged += usize::from(writer.write_batch("orders", &ops).await.is_ok());
+        }
+        assert_eq!(acknowledged, 1);
+        let lost_answer = usize::from(moment == Moment::After);
+        assert_eq!(table.items().len(), acknowledged + lost_answer);
+    }
 }

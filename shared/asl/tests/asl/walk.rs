@@ -164,6 +164,21 @@ async fn wait_waits_and_passes_on() {
 }
 
 #[tokio::test]
+async fn wait_takes_its_length_from_the_input() {
+    let wait = one(&json!({"Type": "Wait", "SecondsPath": "$.s", "End": true}));
+    let clock = Arc::new(Notes::default());
+    let observed = observed(&clock).0;
+    let walked = async |input| walk(&wait, input, &execution(), &echo(), &observed).await;
+    assert_eq!(walked(json!({"s": 7})).await, Ok(json!({"s": 7})));
+    assert_eq!(clock.of(Pause::Wait), [Duration::from_secs(7)]);
+    for input in [json!({"s": -1}), json!({"s": "7"}), json!({})] {
+        let failed = walked(input).await.unwrap_err();
+        assert_eq!(failed.error, "States.Runtime");
+        assert!(failed.cause.contains("SecondsPath"), "{}", failed.cause);
+    }
+}
+
+#[tokio::test]
 async fn fail_says_what_it_is_told_to_say() {
     let fixed = one(&json!({"Type": "Fail", "Error": "Mine", "Cause": "because"}));
     let failure = run(&fixed, json!({}), &echo()).await.unwrap_err();

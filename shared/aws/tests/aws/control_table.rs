@@ -6,9 +6,11 @@ use highwater_aws::KvControlTable;
 use highwater_domain::control_table::{ControlTable, SegmentCommit};
 use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
+use highwater_domain::restore::RestoreId;
+use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::snapshot::PartId;
 use highwater_local::EmbeddedDynamoDb;
-use highwater_testkit::conformance::control_table as laws;
+use highwater_testkit::conformance::{control_table as laws, restore_control};
 
 use crate::loopback::clients;
 
@@ -26,6 +28,34 @@ async fn an_embedded_dynamodb_keeps_the_laws() {
     let (_engine, table) = embedded().await;
     let shared: Arc<dyn ControlTable> = Arc::new(table);
     laws::every_law(&shared).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_dynamodb_keeps_the_laws_of_restores() {
+    let (_engine, table) = embedded().await;
+    let shared: Arc<dyn RestoreControl> = Arc::new(table);
+    restore_control::every_law(&shared).await;
+}
+
+/// Ids of both have one form, and one control table keeps both.
+#[tokio::test]
+async fn a_restore_and_a_snapshot_of_one_id_are_strangers() {
+    let (_engine, table) = embedded().await;
+    let snapshot = SnapshotId::new(UnixMillis(7), 7);
+    let restore: RestoreId = snapshot.as_str().parse().unwrap();
+    table
+        .create_snapshot(&laws::record(&snapshot))
+        .await
+        .unwrap();
+    assert_eq!(table.restore(&restore).await.unwrap(), None);
+    let record = restore_control::restore_record(&restore);
+    table.create_restore(&record).await.unwrap();
+    table.forget_snapshot(&snapshot).await.unwrap();
+    assert_eq!(
+        table.restore(&restore).await.unwrap().unwrap().value,
+        record
+    );
+    assert_eq!(table.snapshot(&snapshot).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -65,4 +95,9 @@ async fn numbers_that_would_sort_wrongly_are_refused() {
     };
     assert_eq!(table.part(&id, part).await.unwrap(), None);
     assert_eq!(table.segment(&id, 0).await.unwrap(), None);
+    let restore: RestoreId = id.as_str().parse().unwrap();
+    let next = restore_control::file_checkpoint(1);
+    let commit = table.commit_file(&restore, 10_000_000, None, &next).await;
+    assert_eq!(commit.unwrap_err().kind, FailureKind::Invalid);
+    assert_eq!(table.file(&restore, 10_000_000).await.unwrap(), None);
 }

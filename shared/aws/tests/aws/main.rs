@@ -9,7 +9,11 @@
 mod clients;
 mod control_table;
 mod loopback;
+mod restored_settings;
 mod s3_store;
 mod scanned_engine;
+mod table_admin;
 mod table_describer;
+mod table_importer;
 mod table_scanner;
+mod table_writer;

@@ -337,3 +337,23 @@ async fn an_empty_page_in_the_middle_ends_nothing() {
     assert_eq!(listed.next.as_deref(), Some("k"));
     assert!(server.asked()[1].target.contains("continuation-token=t"));
 }
+
+#[tokio::test]
+async fn metadata_and_encoding_are_kept_beside_the_object() {
+    let (engine, _root, store) = embedded().await;
+    let whole = NewObject {
+        content_encoding: Some("gzip"),
+        user_metadata: [("dyndump-sha256".to_owned(), "abc=".to_owned())].into(),
+        ..object("a part", "lines")
+    };
+    store.create(whole).await.unwrap();
+    let facts = store.facts("a part").await.unwrap().unwrap();
+    let metadata = facts.user_metadata;
+    assert_eq!(metadata.get("dyndump-sha256").unwrap(), "abc=");
+    assert_eq!(facts.item_count, Some(7));
+    // The port does not tell encodings; S3 does.
+    let client = highwater_testkit::clients::s3(engine.endpoint_url());
+    let head = client.head_object().bucket("bucket").key("a part");
+    let head = head.send().await.unwrap();
+    assert_eq!(head.content_encoding(), Some("gzip"));
+}

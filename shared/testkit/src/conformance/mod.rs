@@ -4,4 +4,7 @@
 
 pub mod control_table;
 pub mod object_store;
+pub mod restore_control;
+pub mod table_admin;
 pub mod table_scanner;
+pub mod table_writer;

@@ -16,6 +16,9 @@ pub async fn every_law(store: &Arc<dyn ObjectStore>) {
     a_replacement_takes_effect(&**store).await;
     replacing_makes_what_is_not_there(&**store).await;
     absent_objects_are_none(&**store).await;
+    a_range_is_the_bytes_that_are_there(&**store).await;
+    user_metadata_is_kept_whole_or_not_at_all(&**store).await;
+    an_encoding_changes_no_bytes(&**store).await;
     odd_keys_name_themselves_or_are_refused(&**store).await;
     escaping_keys_touch_nothing_else(&**store).await;
     listings_page_in_byte_order(&**store).await;
@@ -167,6 +170,110 @@ pub async fn absent_objects_are_none(store: &dyn ObjectStore) {
     }
     let page = store.list("conformance/nothing", None).await.unwrap();
     assert_eq!(page, ListPage::default());
+}
+
+/// A range gives its bytes, as many as there are: fewer at the end, none behind it, none of an empty range.
+pub async fn a_range_is_the_bytes_that_are_there(store: &dyn ObjectStore) {
+    let body: Vec<u8> = (0..200).collect();
+    let (key, empty) = ("conformance/range/object", "conformance/range/empty");
+    created(store, key, body.clone()).await;
+    created(store, empty, "").await;
+    for (start, end) in [
+        (0, 200),
+        (0, 1),
+        (7, 19),
+        (199, 200),
+        (190, 201),
+        (0, 1 << 40),
+        (199, u64::MAX),
+        (200, 201),
+        (200, u64::MAX),
+        (1 << 40, 1 << 41),
+        (u64::MAX - 1, u64::MAX),
+        (0, 0),
+        (50, 50),
+        (200, 200),
+        (300, 300),
+    ] {
+        let read = store.read_range(key, start..end).await.unwrap();
+        let within = |at: u64| usize::try_from(at.min(200)).unwrap();
+        let expected = &body[within(start)..within(end)];
+        assert_eq!(read.as_deref(), Some(expected), "{start}..{end} of 200");
+        let read = store.read_range(empty, start..end).await.unwrap();
+        assert_eq!(read.as_deref(), Some(&[][..]), "{start}..{end} of 0");
+        for absent in [
+            "conformance/range/none",
+            "conformance/range",
+            "conformance/range/object/x",
+        ] {
+            let read = store.read_range(absent, start..end).await.unwrap();
+            assert_eq!(read, None, "{start}..{end} of {absent}");
+        }
+    }
+}
+
+/// A store keeps all of an object's user metadata, or none; a replacement brings its own.
+pub async fn user_metadata_is_kept_whole_or_not_at_all(store: &dyn ObjectStore) {
+    let key = "conformance/metadata";
+    let metadata = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let owned = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        owned.collect()
+    };
+    let first = metadata(&[
+        ("dyndump-sha256", "e3b0c44298fc1c14=="),
+        (
+            "with_underscore.and-dash",
+            "a value, with; signs = and spaces",
+        ),
+    ]);
+    let second = metadata(&[("other", "1")]);
+    let of = |user_metadata: &BTreeMap<String, String>| NewObject {
+        user_metadata: user_metadata.clone(),
+        ..object(key, "x")
+    };
+    assert_eq!(store.create(of(&first)).await.unwrap(), Creation::Created);
+    assert_eq!(store.create(of(&second)).await.unwrap(), Creation::Exists);
+    let kept = !user_metadata(store, key).await.is_empty();
+    for (given, replaced) in [(&first, false), (&second, true)] {
+        if replaced {
+            store.replace(of(given)).await.unwrap();
+        }
+        let found = user_metadata(store, key).await;
+        let expected = if kept { given.clone() } else { BTreeMap::new() };
+        assert_eq!(found, expected);
+    }
+    store.replace(object(key, "x")).await.unwrap();
+    assert_eq!(user_metadata(store, key).await, BTreeMap::new());
+}
+
+/// The metadata of an object, but for the item count, which a store may keep there.
+pub async fn user_metadata(store: &dyn ObjectStore, key: &str) -> BTreeMap<String, String> {
+    let facts = store.facts(key).await.unwrap().expect("what was created");
+    let mut metadata = facts.user_metadata;
+    metadata.retain(|name, _| name != "highwater-items");
+    metadata
+}
+
+/// `Content-Encoding` is for whoever is served the object: its bytes are read, ranged and counted as stored.
+pub async fn an_encoding_changes_no_bytes(store: &dyn ObjectStore) {
+    for (key, encoding) in [
+        ("conformance/encoded/gzip", "gzip"),
+        ("conformance/encoded/zstd", "zstd"),
+    ] {
+        // No gzip and no zstd at all: whoever decoded it would stumble.
+        let encoded = NewObject {
+            content_encoding: Some(encoding),
+            ..object(key, "not compressed")
+        };
+        let creation = store.create(encoded).await.unwrap();
+        assert_eq!(creation, Creation::Created);
+        assert_eq!(store.read(key).await.unwrap().unwrap(), "not compressed");
+        let range = store.read_range(key, 4..8).await.unwrap();
+        assert_eq!(range.unwrap(), "comp");
+        assert_eq!(store.facts(key).await.unwrap().unwrap().bytes, 14);
+    }
 }
 
 /// Keys are opaque: an odd one names exactly the object it spells, or the store refuses it.

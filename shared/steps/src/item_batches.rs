@@ -1,0 +1,163 @@
+//! Items on their way: gathered into batches, several of which are written at once and accounted for in order.
+
+use std::collections::HashSet;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesOrdered, StreamExt as _};
+use highwater_domain::item_lines::Record;
+use highwater_domain::key_print::KeyPrint;
+use highwater_domain::restore::OnExisting;
+use highwater_domain::table_writer::MAX_BATCH_OPS;
+
+use crate::write_items::{BatchOutcome, ItemWriter, NumberedOp, Reject, Unfinished};
+
+/// A batch ends at so many bytes: enough to be worth a request, little enough that several fit a small function.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// A batch ends after so many lines, even if none of them passes the filter, so that the checkpoint moves.
+const BATCH_LINES: u64 = 10_000;
+
+/// Batches that are written at once by one worker.
+const BATCHES_IN_FLIGHT: usize = 8;
+
+/// The same where every item is a request of its own.
+const SINGLES_IN_FLIGHT: usize = 2;
+
+/// Consecutive lines of a file, sorted out.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The last of its lines, from 1.
+    pub last_line: u64,
+    /// Lines with a record on them.
+    pub read: u64,
+    /// Their bytes.
+    pub plain_bytes: u64,
+    /// How many did not pass the filter.
+    pub filtered: u64,
+    /// Those that no table of this key takes.
+    pub rejects: Vec<Reject>,
+    ops: Vec<NumberedOp>,
+    op_bytes: usize,
+}
+
+impl Draft {
+    /// Whether it should be written before anything is added.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.ops.len() == MAX_BATCH_OPS || self.op_bytes >= BATCH_BYTES || self.read >= BATCH_LINES
+    }
+
+    /// Whether an item of this key is in it.
+    #[must_use]
+    pub fn holds(&self, print: &KeyPrint) -> bool {
+        self.ops.iter().any(|it| it.print == *print)
+    }
+
+    /// Counts a record that did not pass the filter.
+    pub fn pass_over(&mut self, record: &Record) {
+        self.count(record);
+        self.filtered += 1;
+    }
+
+    /// Adds a record that no table of this key takes.
+    pub fn reject(&mut self, record: Record, reason: String) {
+        self.count(&record);
+        self.op_bytes += record.op.body().len();
+        self.rejects.push(Reject {
+            line: record.line,
+            reason,
+            op: record.op,
+        });
+    }
+
+    /// Adds a record to be written.
+    pub fn push(&mut self, record: Record, print: KeyPrint) {
+        self.count(&record);
+        self.op_bytes += record.op.body().len();
+        self.ops.push(NumberedOp {
+            line: record.line,
+            print,
+            op: record.op,
+        });
+    }
+
+    fn count(&mut self, record: &Record) {
+        self.last_line = record.line;
+        self.read += 1;
+        self.plain_bytes += record.plain_bytes;
+    }
+}
+
+/// A batch on its way, and the keys in it.
+struct Written {
+    draft: Draft,
+    prints: Vec<KeyPrint>,
+}
+
+type Writing<'a> = BoxFuture<'a, (Written, Result<BatchOutcome, Unfinished>)>;
+
+/// The batches that are being written. They end in any order and are accounted for in that of the file, so that
+/// a checkpoint always says: everything up to this line.
+pub struct InFlight<'a> {
+    writer: &'a ItemWriter<'a>,
+    batches: FuturesOrdered<Writing<'a>>,
+    prints: HashSet<KeyPrint>,
+    most: usize,
+}
+
+impl<'a> InFlight<'a> {
+    /// Nothing yet, written by `writer`.
+    #[must_use]
+    pub fn new(writer: &'a ItemWriter<'a>, on_existing: OnExisting) -> Self {
+        Self {
+            writer,
+            batches: FuturesOrdered::new(),
+            prints: HashSet::new(),
+            most: match on_existing {
+                OnExisting::Overwrite => BATCHES_IN_FLIGHT,
+                OnExisting::Skip => SINGLES_IN_FLIGHT,
+            },
+        }
+    }
+
+    /// Whether a batch must end before another one begins.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.batches.len() >= self.most
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Whether an item of this key is being written.
+    #[must_use]
+    pub fn holds(&self, print: &KeyPrint) -> bool {
+        self.prints.contains(print)
+    }
+
+    /// Begins to write a batch; an empty one is none.
+    pub fn start(&mut self, mut draft: Draft) {
+        if draft.read == 0 {
+            return;
+        }
+        self.prints.extend(draft.ops.iter().map(|it| it.print));
+        let ops = std::mem::take(&mut draft.ops);
+        let (writer, prints) = (self.writer, ops.iter().map(|it| it.print).collect());
+        self.batches.push_back(Box::pin(async move {
+            let outcome = writer.write(ops).await;
+            (Written { draft, prints }, outcome)
+        }));
+    }
+
+    /// What became of the earliest batch; `None` if there is none.
+    pub async fn next(&mut self) -> Option<(Draft, Result<BatchOutcome, Unfinished>)> {
+        let (written, outcome) = self.batches.next().await?;
+        for print in &written.prints {
+            self.prints.remove(print);
+        }
+        Some((written.draft, outcome))
+    }
+}

@@ -1,0 +1,398 @@
+//! PlanRestore: decides what the restore will do, claims its id, and makes the table.
+//!
+//! Idempotent: a retry of the same execution finds its own record and goes on where it broke off. What is written,
+//! in order: the record in the control table, the table, the table's id in the record. Before the record nothing
+//! is claimed, and no table that is not this restore's is ever filled where a new one was asked for.
+
+use highwater_domain::backup_source::Catalog;
+use highwater_domain::budget::Budget;
+use highwater_domain::control_table::Cas;
+use highwater_domain::engine_choice::{
+    Chosen, EngineChoice, EngineFacts, choose_engine, import_source,
+};
+use highwater_domain::failure::FailureKind;
+use highwater_domain::ids::{TableRef, UnixMillis};
+use highwater_domain::key::KeySchema;
+use highwater_domain::object_store::ObjectStore;
+use highwater_domain::restore::{Engine, LoadTotals, RestoreId, RestoreRecord, SourceFacts};
+use highwater_domain::snapshot::Status;
+use highwater_domain::table::TableSettings;
+use highwater_domain::table_plan::{TablePlan, TargetPlace, parse_key_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::create_table;
+use crate::error::StepError;
+use crate::import_table;
+use crate::restore_deps::RestoreDeps;
+use crate::restore_request::{DEFAULT_CONCURRENCY, RestoreRequest};
+use crate::restore_status;
+use crate::source::{self, LookOptions};
+
+/// The input of the state `PlanRestore`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRestoreInput {
+    /// What the user asks for: the execution's input.
+    pub request: RestoreRequest,
+    /// The execution, which a retry shares.
+    pub execution_id: String,
+    /// When the execution started, RFC 3339.
+    pub started_at: String,
+}
+
+/// The output of the state `PlanRestore`: numbers and ids, never items.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRestoreOutput {
+    /// The restore.
+    pub restore_id: RestoreId,
+    /// The files that the workflow's branches begin with.
+    pub files: Vec<u32>,
+    /// How many branches may run at once.
+    pub concurrency: u32,
+}
+
+impl PlanRestoreInput {
+    /// The id of the restore that this input is about.
+    pub fn restore_id(&self) -> Result<RestoreId, StepError> {
+        if let Some(id) = &self.request.restore_id {
+            return Ok(id.clone());
+        }
+        let started_at = UnixMillis::from_rfc3339(&self.started_at).ok_or_else(|| {
+            StepError::InvalidInput(format!(
+                "`started_at` is {:?}, which is no RFC 3339 time",
+                self.started_at
+            ))
+        })?;
+        Ok(RestoreId::of_execution(&self.execution_id, started_at))
+    }
+}
+
+/// Plans a restore, or takes up one that was stopped.
+pub async fn run(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+    budget: Budget,
+) -> Result<PlanRestoreOutput, StepError> {
+    input.request.check()?;
+    let id = input.restore_id()?;
+    let known = deps
+        .restores
+        .restore(&id)
+        .await
+        .map_err(StepError::Control)?;
+    let record = match known {
+        Some(_) if input.request.resume => resume(deps, input, &id).await?,
+        Some(known) if known.value.request_id == input.execution_id => known.value,
+        Some(_) => return Err(StepError::RestoreExists(id)),
+        None if input.request.resume => return Err(StepError::RestoreNotFound(id)),
+        None => claim(deps, preview(deps, input).await?).await?,
+    };
+    let record = prepare_table(deps, record, budget).await?;
+    let lanes = if record.status == Status::Completed || record.source.files == 0 {
+        0
+    } else {
+        record.lanes
+    };
+    Ok(PlanRestoreOutput {
+        restore_id: record.id,
+        files: (0..lanes).collect(),
+        concurrency: record.concurrency,
+    })
+}
+
+/// What [`run`] would record for a new restore. Writes nothing.
+pub async fn preview(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+) -> Result<RestoreRecord, StepError> {
+    let request = &input.request;
+    request.check()?;
+    let location = request.location()?;
+    let Some(target) = &request.to else {
+        return Err(StepError::InvalidInput(
+            "a plan for a new restore needs `to`".into(),
+        ));
+    };
+    let store = deps
+        .stores
+        .open(&location.store)
+        .map_err(StepError::Store)?;
+    let options = LookOptions {
+        skip_checks: request.skip_checks,
+        allow_incomplete: request.allow_incomplete,
+    };
+    let catalog = source::look(&store, &location, options).await?;
+    let existing = describe_if_there(deps, target).await?;
+    let place = place(deps, &catalog).await;
+    let target_plan = match (&existing, request.into_existing) {
+        (Some(settings), true) => into_existing(target, settings, &catalog)?,
+        (None, true) => return Err(no_such_table(target)),
+        (Some(_), false) => return Err(StepError::TableExists(target.to_string())),
+        (None, false) => new_table(&place, request, target, &catalog)?,
+    };
+    for filter in &request.filter {
+        filter.check(&target_plan.key_schema)?;
+    }
+    let chosen = choose(deps, store.as_ref(), request, &catalog, &target_plan.plan).await?;
+    decide(
+        deps,
+        input,
+        target,
+        existing.as_ref(),
+        &catalog,
+        (target_plan, chosen),
+    )
+}
+
+/// Where tables are made, with the account where a setting depends on it: a KMS key of another one cannot be used.
+async fn place(deps: &RestoreDeps, catalog: &Catalog) -> TargetPlace {
+    let mut place = deps.place.clone();
+    if let (None, Some(own_table), Some(_)) = (&place.account, &deps.own_table, &catalog.settings) {
+        // Where it cannot be found out, what depends on it is left out and named.
+        let settings = deps.describer.describe(own_table).await.ok();
+        let account = settings
+            .as_ref()
+            .and_then(|it| it.arn().ok()?.split(':').nth(4));
+        place.account = account.map(str::to_owned);
+    }
+    place
+}
+
+/// Who is to write, and why.
+async fn choose(
+    deps: &RestoreDeps,
+    store: &dyn ObjectStore,
+    request: &RestoreRequest,
+    catalog: &Catalog,
+    plan: &TablePlan,
+) -> Result<Chosen, StepError> {
+    let foreign_object = match import_source(catalog) {
+        Ok(source) if request.engine != EngineChoice::Write && !request.into_existing => {
+            import_table::foreign_object(store, catalog, &source).await?
+        }
+        _ => None,
+    };
+    let facts = EngineFacts {
+        catalog,
+        plan,
+        foreign_object: foreign_object.as_deref(),
+        partial: !request.filter.is_empty() || request.max_items.is_some(),
+        load_write_capacity: request.settings.load_write_capacity,
+        region: &deps.place.region,
+        own_endpoint: deps.own_endpoint,
+    };
+    Ok(choose_engine(request.engine, &facts)?)
+}
+
+async fn describe_if_there(
+    deps: &RestoreDeps,
+    target: &TableRef,
+) -> Result<Option<TableSettings>, StepError> {
+    match deps.describer.describe(target.as_str()).await {
+        Ok(settings) => Ok(Some(settings)),
+        Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
+        Err(failure) => Err(StepError::Table(failure)),
+    }
+}
+
+fn no_such_table(target: &TableRef) -> StepError {
+    StepError::InvalidInput(format!(
+        "there is no table {target} to fill; leave out `into_existing` to make it"
+    ))
+}
+
+/// The table to be, or as it is.
+struct Target {
+    key_schema: KeySchema,
+    table_id: Option<String>,
+    plan: TablePlan,
+}
+
+fn into_existing(
+    target: &TableRef,
+    settings: &TableSettings,
+    catalog: &Catalog,
+) -> Result<Target, StepError> {
+    let broken = |source| StepError::Settings {
+        table: target.to_string(),
+        source,
+    };
+    let status = settings.status().map_err(broken)?;
+    if !matches!(status, "ACTIVE" | "UPDATING") {
+        return Err(StepError::TableNotActive {
+            table: target.to_string(),
+            status: status.to_owned(),
+        });
+    }
+    let key_schema = settings.key_schema().map_err(broken)?;
+    if let Some(of_backup) = catalog.key_schema.as_ref().filter(|it| **it != key_schema) {
+        return Err(StepError::InvalidInput(format!(
+            "table {target} has the key {key_schema}, the backup has {of_backup}: its items do not fit"
+        )));
+    }
+    Ok(Target {
+        key_schema,
+        table_id: settings.table_id().map(str::to_owned),
+        plan: TablePlan::default(),
+    })
+}
+
+fn new_table(
+    place: &TargetPlace,
+    request: &RestoreRequest,
+    target: &TableRef,
+    catalog: &Catalog,
+) -> Result<Target, StepError> {
+    let asked = request.key.as_deref().map(parse_key_schema).transpose()?;
+    let key_schema = match (asked, &catalog.key_schema) {
+        (Some(asked), Some(known)) if asked != *known => {
+            return Err(StepError::InvalidInput(format!(
+                "`key` is {asked}, but the backup's table has the key {known}"
+            )));
+        }
+        (_, Some(known)) => known.clone(),
+        (Some(asked), None) => asked,
+        (None, None) => {
+            return Err(StepError::InvalidInput(format!(
+                "a {} does not say what its table's key was: give `key` (--key id:S or --key id:S,at:N), or make the table and fill it (--into-existing)",
+                catalog.kind.as_str()
+            )));
+        }
+    };
+    let plan = match &catalog.settings {
+        Some(settings) => TablePlan::of(settings, target, place, &request.settings),
+        None => TablePlan::minimal(&key_schema, target, place, &request.settings),
+    };
+    Ok(Target {
+        key_schema,
+        table_id: None,
+        plan: plan?,
+    })
+}
+
+/// The frozen plan: a pure function of the request, what was found, and the time.
+fn decide(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+    target: &TableRef,
+    existing: Option<&TableSettings>,
+    catalog: &Catalog,
+    (made, chosen): (Target, Chosen),
+) -> Result<RestoreRecord, StepError> {
+    let request = &input.request;
+    let id = input.restore_id()?;
+    let max_items = request.max_items.unwrap_or(0);
+    let files = catalog.files.len() as u64;
+    // One lane loads the files one after the other, so that it knows exactly how many items are left.
+    let one_lane = max_items > 0 || chosen.engine == Engine::ImportTable;
+    let concurrency = request.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+    let lanes = match u32::try_from(files) {
+        Ok(_) if one_lane => 1,
+        Ok(files) => files.clamp(1, concurrency),
+        Err(_) => {
+            return Err(StepError::InvalidInput(format!(
+                "the backup has {files} files, more than can be counted"
+            )));
+        }
+    };
+    Ok(RestoreRecord {
+        id,
+        request_id: input.execution_id.clone(),
+        source: SourceFacts {
+            url: catalog.url.clone(),
+            kind: catalog.kind,
+            files,
+            items: catalog.items,
+            stored_bytes: catalog.stored_bytes(),
+            plain_bytes: catalog.plain_bytes,
+            fingerprint: catalog.fingerprint(),
+        },
+        target: target.clone(),
+        key_schema: made.key_schema,
+        target_table_id: made.table_id,
+        table_plan: match chosen.import {
+            Some(source) => made.plan.into_import(source),
+            None => made.plan,
+        },
+        on_existing: request.on_existing_for(catalog)?,
+        engine: chosen.engine,
+        engine_reason: chosen.reason,
+        lanes,
+        concurrency: concurrency.min(lanes),
+        write_capacity: request.write_capacity_for(existing)?,
+        max_items,
+        filter: request.filter.clone(),
+        fail_fast: request.fail_fast,
+        skip_checks: request.skip_checks,
+        rejects: request.rejects.clone(),
+        import_arn: None,
+        totals: LoadTotals::default(),
+        started_at: deps.clock.now(),
+        status: Status::Running,
+        ended_at: None,
+        error: None,
+    })
+}
+
+/// Records the plan, unless its id was taken between our look and now.
+async fn claim(deps: &RestoreDeps, record: RestoreRecord) -> Result<RestoreRecord, StepError> {
+    let cas = deps
+        .restores
+        .create_restore(&record)
+        .await
+        .map_err(StepError::Control)?;
+    if matches!(cas, Cas::Applied(_)) {
+        return Ok(record);
+    }
+    // By a rival, or by this very call, whose answer got lost.
+    let known = restore_status::load(deps, &record.id).await?.value;
+    if known.request_id == record.request_id {
+        return Ok(known);
+    }
+    Err(StepError::RestoreExists(record.id))
+}
+
+/// Makes the table if it is to be made, and waits until it can be written.
+async fn prepare_table(
+    deps: &RestoreDeps,
+    record: RestoreRecord,
+    budget: Budget,
+) -> Result<RestoreRecord, StepError> {
+    if record.status == Status::Completed || record.engine == Engine::ImportTable {
+        return Ok(record);
+    }
+    create_table::run(deps, &record, budget).await?;
+    Ok(record)
+}
+
+/// Takes up a restore that was stopped: its plan stays, its request and pace are new.
+async fn resume(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+    id: &RestoreId,
+) -> Result<RestoreRecord, StepError> {
+    let request = &input.request;
+    let known = restore_status::load(deps, id).await?.value;
+    let asked = request.write_capacity.is_some() || request.write_percent.is_some();
+    let write_capacity = if asked {
+        let existing = describe_if_there(deps, &known.target).await?;
+        request.write_capacity_for(existing.as_ref())?
+    } else {
+        known.write_capacity
+    };
+    restore_status::update(deps, id, |latest| {
+        (latest.status != Status::Completed).then(|| RestoreRecord {
+            request_id: input.execution_id.clone(),
+            concurrency: request
+                .concurrency
+                .unwrap_or(latest.concurrency)
+                .min(latest.lanes),
+            write_capacity,
+            status: Status::Running,
+            ended_at: None,
+            error: None,
+            ..latest.clone()
+        })
+    })
+    .await
+}

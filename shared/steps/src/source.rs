@@ -1,0 +1,204 @@
+//! Looks at a place and finds out what backup is there, without reading an item.
+//!
+//! Kinds are told by what only they have, in this order: `<key>/manifest-summary.json` (an export; with a
+//! `backup.json` beside it a Highwater snapshot), `<key>-meta.json` (dyndump), the object itself, and the objects
+//! below `<key>/` (DynamoDB-JSON lines). A backup that is not whole is refused unless the caller takes it as it is.
+
+use std::sync::Arc;
+
+use highwater_domain::backup_source::{
+    Catalog, FileClaims, LineShape, Packing, SourceFile, SourceKind, SourceLocation,
+};
+use highwater_domain::object_store::{ListedObject, ObjectStore};
+
+use crate::error::StepError;
+
+mod dyndump;
+mod export;
+mod export_files;
+mod lines;
+
+/// Requests at once, where a look needs one for each file.
+const REQUESTS: usize = 16;
+
+/// Notes of one sort that a catalog keeps; the rest are counted.
+const NOTES: usize = 20;
+
+/// How strictly a backup is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookOptions {
+    /// Do not compare hashes and counts with what the backup says.
+    pub skip_checks: bool,
+    /// Take a backup that was never finished, as far as it goes.
+    pub allow_incomplete: bool,
+}
+
+/// Finds the backup at `location`, whose store is `store`.
+///
+/// What can be known without reading an item is checked: manifests against their hashes, counts against each other,
+/// and that every file is there, with its size. Hashes of files are compared when they are read
+/// ([`open_file`](crate::source_file::open_file)).
+///
+/// What the backup does not say cannot be checked, and is listed in [`Catalog::unchecked`]: a missing `.md5` of an
+/// AWS export, say, because people copy exports without it. A Highwater snapshot always has its own.
+pub async fn look(
+    store: &Arc<dyn ObjectStore>,
+    location: &SourceLocation,
+    options: LookOptions,
+) -> Result<Catalog, StepError> {
+    let place = Place::new(store, location, options);
+    if let Some(catalog) = export::look(&place).await? {
+        return Ok(catalog);
+    }
+    if let Some(catalog) = dyndump::look(&place).await? {
+        return Ok(catalog);
+    }
+    if let Some(catalog) = lines::look(&place).await? {
+        return Ok(catalog);
+    }
+    if let Some(catalog) = dyndump::look_without_metadata(&place).await? {
+        return Ok(catalog);
+    }
+    Err(place.not_found(
+        "neither an export (manifest-summary.json in it), nor dyndump's backup (-meta.json after it), nor an object, \
+         nor a folder with .json, .jsonl or .ndjson files (.gz, .zst)",
+    ))
+}
+
+/// The place that is looked at.
+struct Place<'a> {
+    store: &'a Arc<dyn ObjectStore>,
+    location: &'a SourceLocation,
+    key: &'a str,
+    options: LookOptions,
+}
+
+impl<'a> Place<'a> {
+    fn new(
+        store: &'a Arc<dyn ObjectStore>,
+        location: &'a SourceLocation,
+        options: LookOptions,
+    ) -> Self {
+        // Whoever names the manifest means the export.
+        let key = match location.key.strip_suffix("manifest-summary.json") {
+            Some(folder) if folder.is_empty() || folder.ends_with('/') => {
+                folder.trim_end_matches('/')
+            }
+            _ => &location.key,
+        };
+        Self {
+            store,
+            location,
+            key,
+            options,
+        }
+    }
+
+    /// The key as a folder: ending in `/`, or empty for the store's root.
+    fn folder(&self) -> String {
+        if self.key.is_empty() || self.key.ends_with('/') {
+            self.key.to_owned()
+        } else {
+            format!("{}/", self.key)
+        }
+    }
+
+    fn url(&self) -> String {
+        self.location.to_string()
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<bytes::Bytes>, StepError> {
+        self.store.read(key).await.map_err(StepError::Store)
+    }
+
+    fn corrupt(&self, key: &str, what: impl std::fmt::Display) -> StepError {
+        StepError::PartCorrupt(format!("{}: {what}", self.store.url(key)))
+    }
+
+    fn missing(&self, key: &str) -> StepError {
+        StepError::PartMissing(self.store.url(key))
+    }
+
+    fn not_found(&self, looked_for: impl Into<String>) -> StepError {
+        StepError::BackupNotFound {
+            url: self.url(),
+            looked_for: looked_for.into(),
+        }
+    }
+
+    fn incomplete(&self, status: impl Into<String>) -> StepError {
+        StepError::BackupIncomplete {
+            url: self.url(),
+            status: status.into(),
+        }
+    }
+
+    /// Every object whose key begins with `prefix`, in byte order of the keys.
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StepError> {
+        let mut objects = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(prefix, after.as_deref()).await;
+            let page = page.map_err(StepError::Store)?;
+            objects.extend(page.objects);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(objects),
+            }
+        }
+    }
+
+    /// A catalog of `files` with nothing else known.
+    fn catalog(&self, kind: SourceKind, files: Vec<SourceFile>, mut notes: Notes) -> Catalog {
+        if self.options.skip_checks {
+            notes.add("hashes and counts are not compared with what the backup says, as was asked");
+        }
+        Catalog {
+            url: self.url(),
+            kind,
+            table_name: None,
+            status: None,
+            items: None,
+            plain_bytes: None,
+            key_schema: None,
+            settings: None,
+            files,
+            unchecked: notes.into_lines(),
+        }
+    }
+}
+
+/// A file that nothing is claimed of.
+fn unclaimed(object: ListedObject, shape: LineShape) -> SourceFile {
+    SourceFile {
+        packing: Packing::of_name(&object.key),
+        object: object.key,
+        stored_bytes: object.bytes,
+        shape,
+        claims: FileClaims::default(),
+    }
+}
+
+/// What cannot be checked: a bounded list, whatever the backup is like.
+#[derive(Debug, Default)]
+struct Notes {
+    lines: Vec<String>,
+    more: u64,
+}
+
+impl Notes {
+    fn add(&mut self, line: impl Into<String>) {
+        if self.lines.len() < NOTES {
+            self.lines.push(line.into());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_lines(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.lines.push(format!("and {} more", self.more));
+        }
+        self.lines
+    }
+}

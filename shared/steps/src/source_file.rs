@@ -1,0 +1,459 @@
+//! Reads one file of a backup, record by record, in bounded memory.
+//!
+//! No record is given out before the whole file was found to be what the backup says of it. A file of up to 64 MiB
+//! is fetched once and kept; a larger one is read twice, by ranges, and the second reading is held against the
+//! first one range by range, so that nobody can change it in between. Where the backup gives a hash the first
+//! reading compares hashes; where it gives none it takes every line apart.
+//!
+//! Decompression and parsing run on a thread of their own, fed and drained by short queues, so that they neither
+//! stall the runtime nor run ahead of whoever takes the records.
+
+use std::sync::Arc;
+
+use highwater_domain::backup_source::SourceFile;
+use highwater_domain::file_check;
+use highwater_domain::item_lines::{ItemLines, Record};
+use highwater_domain::object_store::ObjectStore;
+use highwater_domain::part_reader::PartError;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::error::StepError;
+
+mod stored_bytes;
+
+use stored_bytes::{Feeder, Pins, StoredBytes, WholeObject};
+
+/// Up to here a file is fetched whole.
+const WHOLE_BYTES: u64 = 64 << 20;
+
+/// What a larger file is fetched in.
+const RANGE_BYTES: u64 = 8 << 20;
+
+/// Records are handed on when they have so many bytes together…
+const BATCH_BYTES: u64 = 256 << 10;
+
+/// … or are so many.
+const BATCH_RECORDS: usize = 1000;
+
+/// Sizes that tests make small.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    whole: u64,
+    range: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            whole: WHOLE_BYTES,
+            range: RANGE_BYTES,
+        }
+    }
+}
+
+/// What the reading thread says.
+enum Said {
+    Batch(Vec<Record>),
+    Broken(StepError),
+    /// The file's end was reached and its count found right. A thread that ends without it has died.
+    End,
+}
+
+/// The records of one file, in order. Dropping it ends the reading.
+#[derive(Debug)]
+pub struct Records {
+    object: String,
+    said: mpsc::Receiver<Said>,
+    state: State,
+    /// Held so that a reading that nobody waits for stops fetching.
+    _feeder: Option<Feeder>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Reading,
+    Ended,
+    Broken,
+}
+
+impl Records {
+    /// The next few records (some hundred kilobytes), or `None` at the file's end. Never an empty batch.
+    ///
+    /// The number of items is compared with what the backup says before the end is told.
+    pub async fn next(&mut self) -> Result<Option<Vec<Record>>, StepError> {
+        match self.state {
+            State::Ended => return Ok(None),
+            State::Broken => return Err(self.broken("was found to be broken before")),
+            State::Reading => {}
+        }
+        match self.said.recv().await {
+            Some(Said::Batch(records)) => Ok(Some(records)),
+            Some(Said::End) => {
+                self.state = State::Ended;
+                Ok(None)
+            }
+            Some(Said::Broken(error)) => {
+                self.state = State::Broken;
+                Err(error)
+            }
+            None => {
+                self.state = State::Broken;
+                Err(self.broken("was not read to its end: the thread that read it died"))
+            }
+        }
+    }
+
+    fn broken(&self, what: &str) -> StepError {
+        StepError::Internal(format!("{} {what}", self.object))
+    }
+}
+
+/// Opens a file of a backup; returns when the file is known to be whole, or at once with `skip_checks`.
+///
+/// An object that is gone is [`StepError::PartMissing`]; one that is not what it was when the backup was looked at,
+/// or not what the backup says, is [`StepError::PartCorrupt`]. `skip_checks` leaves out the comparison of hashes
+/// and counts, and the first reading; damage that the decompressor or the parser meets is told all the same.
+pub async fn open_file(
+    store: &Arc<dyn ObjectStore>,
+    file: &SourceFile,
+    skip_checks: bool,
+) -> Result<Records, StepError> {
+    open_sized(store, file, skip_checks, Sizes::default()).await
+}
+
+async fn open_sized(
+    store: &Arc<dyn ObjectStore>,
+    file: &SourceFile,
+    skip_checks: bool,
+    sizes: Sizes,
+) -> Result<Records, StepError> {
+    if file.stored_bytes <= sizes.whole {
+        let object = WholeObject::fetch(store, file).await?;
+        if !skip_checks {
+            checked(object.reader(), file).await?;
+        }
+        return Ok(start(object.reader(), file, skip_checks, None));
+    }
+    let mut pins = Pins::None;
+    if !skip_checks {
+        let (bytes, _feeder) = stored_bytes::by_ranges(store, file, sizes.range, Pins::taking());
+        pins = checked(bytes, file).await?.into_pins();
+    }
+    let (bytes, feeder) = stored_bytes::by_ranges(store, file, sizes.range, pins);
+    Ok(start(bytes, file, skip_checks, Some(feeder)))
+}
+
+/// The first reading: the whole file, on a thread of its own.
+async fn checked(mut bytes: StoredBytes, file: &SourceFile) -> Result<StoredBytes, StepError> {
+    let file = file.clone();
+    let reading = spawn_blocking(move || {
+        let outcome = file_check::check(&mut bytes, &file);
+        // Bytes that could not be had explain whatever the decoder made of their absence.
+        match (bytes.take_failure(), outcome) {
+            (Some(failure), _) => Err(failure),
+            (None, Err(error)) => Err(error.into()),
+            (None, Ok(())) => Ok(bytes),
+        }
+    });
+    reading.await.unwrap_or_else(|error| {
+        Err(StepError::Internal(format!(
+            "a reading thread died: {error}"
+        )))
+    })
+}
+
+/// The reading that gives records out.
+fn start(
+    bytes: StoredBytes,
+    file: &SourceFile,
+    skip_checks: bool,
+    feeder: Option<Feeder>,
+) -> Records {
+    let (say, said) = mpsc::channel(2);
+    let reading = file.clone();
+    spawn_blocking(move || {
+        let mut bytes = bytes;
+        let outcome = read(&mut bytes, &reading, skip_checks, &say);
+        let last = match (bytes.take_failure(), outcome) {
+            (Some(failure), _) => Said::Broken(failure),
+            (None, Err(Stop::Part(error))) => Said::Broken(error.into()),
+            (None, Err(Stop::Unheard)) => return,
+            (None, Ok(())) => Said::End,
+        };
+        // Nobody may be listening any more; then it does not matter.
+        drop(say.blocking_send(last));
+    });
+    Records {
+        object: file.object.clone(),
+        said,
+        state: State::Reading,
+        _feeder: feeder,
+    }
+}
+
+enum Stop {
+    Part(PartError),
+    /// The records were dropped.
+    Unheard,
+}
+
+impl From<PartError> for Stop {
+    fn from(error: PartError) -> Self {
+        Self::Part(error)
+    }
+}
+
+fn read(
+    bytes: &mut StoredBytes,
+    file: &SourceFile,
+    skip_checks: bool,
+    say: &mpsc::Sender<Said>,
+) -> Result<(), Stop> {
+    let mut lines = ItemLines::new(bytes, file.object.clone(), file.packing, file.shape);
+    let mut batch = Vec::new();
+    let mut batch_bytes = 0;
+    while let Some(record) = lines.next()? {
+        batch_bytes += record.plain_bytes;
+        batch.push(record);
+        if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_RECORDS {
+            batch_bytes = 0;
+            let full = Said::Batch(std::mem::take(&mut batch));
+            say.blocking_send(full).map_err(|_| Stop::Unheard)?;
+        }
+    }
+    if !batch.is_empty() {
+        say.blocking_send(Said::Batch(batch))
+            .map_err(|_| Stop::Unheard)?;
+    }
+    if !skip_checks {
+        file_check::check_count(file, lines.records())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorName;
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use highwater_domain::backup_source::{FileClaims, LineShape, Packing};
+    use highwater_domain::failure::Failure;
+    use highwater_domain::failure::FailureKind;
+    use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
+    use highwater_domain::part::Digests;
+    use highwater_testkit::failing::{Failing, Moment};
+    use highwater_testkit::fake_store::{FakeStore, object};
+    use highwater_testkit::intercepted::Intercepted;
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    /// Files beyond a kilobyte are large.
+    const SMALL: Sizes = Sizes {
+        whole: 1000,
+        range: 777,
+    };
+
+    /// A store that swaps an object for another of the same size after so many ranges, and counts ranges.
+    #[derive(Debug)]
+    struct Swapping {
+        store: FakeStore,
+        ranges: AtomicU64,
+        swap_after: u64,
+    }
+
+    #[async_trait]
+    impl ObjectStore for Swapping {
+        fn url(&self, key: &str) -> String {
+            self.store.url(key)
+        }
+        fn bucket(&self) -> &str {
+            self.store.bucket()
+        }
+        async fn create(&self, object: NewObject) -> Result<Creation, Failure> {
+            self.store.create(object).await
+        }
+        async fn replace(&self, object: NewObject) -> Result<(), Failure> {
+            self.store.replace(object).await
+        }
+        async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+            self.store.read(key).await
+        }
+        async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
+            if self.ranges.fetch_add(1, Ordering::SeqCst) == self.swap_after {
+                let swap = |body: &mut Vec<u8>| {
+                    let text = String::from_utf8(std::mem::take(body)).unwrap();
+                    *body = text.replace("\"1999\"", "\"XXXX\"").into_bytes();
+                };
+                assert!(self.store.tamper(key, swap));
+            }
+            self.store.read_range(key, range).await
+        }
+        async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure> {
+            self.store.facts(key).await
+        }
+        async fn list(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, Failure> {
+            self.store.list(prefix, after).await
+        }
+        async fn list_folders(
+            &self,
+            prefix: &str,
+            after: Option<&str>,
+        ) -> Result<ListPage, Failure> {
+            self.store.list_folders(prefix, after).await
+        }
+        async fn delete(&self, keys: &[String]) -> Result<(), Failure> {
+            self.store.delete(keys).await
+        }
+    }
+
+    fn text(items: u64) -> String {
+        let lines = (0..items).map(|n| format!("{{\"id\":{{\"S\":\"{n}\"}}}}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn stored(text: &str, swap_after: u64) -> (Arc<Swapping>, SourceFile) {
+        let store = FakeStore::new();
+        store.plant(object("x.json", text));
+        let file = SourceFile {
+            object: "x.json".into(),
+            stored_bytes: text.len() as u64,
+            packing: Packing::None,
+            shape: LineShape::Bare,
+            claims: FileClaims::default(),
+        };
+        let store = Swapping {
+            store,
+            ranges: AtomicU64::new(0),
+            swap_after,
+        };
+        (Arc::new(store), file)
+    }
+
+    async fn count(store: &Arc<Swapping>, file: &SourceFile, skip: bool) -> Result<u64, StepError> {
+        let store: Arc<dyn ObjectStore> = store.clone();
+        let mut records = open_sized(&store, file, skip, SMALL).await?;
+        let mut count = 0;
+        loop {
+            match records.next().await {
+                Ok(Some(batch)) => count += batch.len() as u64,
+                Ok(None) => return Ok(count),
+                Err(error) => {
+                    let again = records.next().await.unwrap_err();
+                    assert!(again.to_string().contains("broken before"), "b8: {again}");
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_read_twice_by_ranges() {
+        let (store, mut file) = stored(&text(3000), u64::MAX);
+        let ranges = file.stored_bytes.div_ceil(SMALL.range);
+        assert_eq!(count(&store, &file, false).await.unwrap(), 3000);
+        assert_eq!(store.ranges.swap(0, Ordering::SeqCst), 2 * ranges);
+        assert_eq!(count(&store, &file, true).await.unwrap(), 3000);
+        assert_eq!(store.ranges.load(Ordering::SeqCst), ranges);
+        file.claims.md5 = Some(Digests::of(text(3000).as_bytes()).md5_base64());
+        assert_eq!(count(&store, &file, false).await.unwrap(), 3000);
+        file.claims.md5 = Some(Digests::of(b"").md5_base64());
+        let error = count(&store, &file, false).await.unwrap_err();
+        assert!(error.to_string().contains("its MD5 is"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_changed_between_the_two_readings_gives_out_nothing_of_the_change() {
+        let (store, file) = stored(&text(3000), u64::MAX);
+        let ranges = file.stored_bytes.div_ceil(SMALL.range);
+        for swap_after in (0..2 * ranges).step_by(7) {
+            let (store, file) = stored(&text(3000), swap_after);
+            match count(&store, &file, false).await {
+                // Swapped behind the place that was already read for good, or before it was first read.
+                Ok(count) => assert_eq!(count, 3000),
+                Err(error) => assert!(
+                    error.to_string().contains("was changed by somebody"),
+                    "{error}"
+                ),
+            }
+        }
+        let (changed, file_of) = stored(&text(3000), ranges);
+        let error = count(&changed, &file_of, false).await.unwrap_err();
+        assert!(
+            error.to_string().contains("was changed by somebody"),
+            "{error}"
+        );
+        // A change of size is seen at once.
+        store.store.plant(object("x.json", &text(2999)));
+        let error = count(&store, &file, true).await.unwrap_err();
+        assert!(error.to_string().contains("bytes where"), "{error}");
+        assert!(store.store.lose("x.json"));
+        assert!(matches!(
+            count(&store, &file, true).await,
+            Err(StepError::PartMissing(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn the_count_is_compared_at_the_end_even_if_a_hash_is_right() {
+        for items in [10, 3000] {
+            let (store, mut file) = stored(&text(items), u64::MAX);
+            file.claims.md5 = Some(Digests::of(text(items).as_bytes()).md5_base64());
+            file.claims.items = Some(items + 1);
+            let error = count(&store, &file, false).await.unwrap_err();
+            assert!(error.to_string().contains("items where"), "{error}");
+            assert_eq!(
+                count(&store, &file, true).await.unwrap(),
+                items,
+                "unless checks are skipped"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_that_cannot_be_fetched_is_told_and_never_taken_for_the_end() {
+        let (store, file) = stored(&text(500), u64::MAX);
+        for nth in 1.. {
+            let failing = Arc::new(Failing::once(nth, Moment::Before, FailureKind::Throttled));
+            let shared: Arc<dyn ObjectStore> = Arc::new(Intercepted::new(&store, &failing));
+            let outcome = async {
+                let mut records = open_sized(&shared, &file, false, SMALL).await?;
+                let mut count = 0;
+                while let Some(batch) = records.next().await? {
+                    count += batch.len();
+                }
+                Ok::<_, StepError>(count)
+            };
+            let outcome = outcome.await;
+            if !failing.has_struck() {
+                assert_eq!(outcome.unwrap(), 500);
+                assert!(nth > 10, "both readings were met: {nth}");
+                return;
+            }
+            assert_eq!(
+                outcome.unwrap_err().name(),
+                ErrorName::Throttled,
+                "call {nth}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn dropped_records_stop_the_fetching() {
+        let (store, file) = stored(&text(200_000), u64::MAX);
+        let shared: Arc<dyn ObjectStore> = store.clone();
+        let mut records = open_sized(&shared, &file, true, SMALL).await.unwrap();
+        assert!(records.next().await.unwrap().is_some());
+        drop(records);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let fetched = store.ranges.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(store.ranges.load(Ordering::SeqCst), fetched);
+        assert!(
+            fetched * SMALL.range < file.stored_bytes / 2,
+            "{fetched} ranges were fetched"
+        );
+    }
+}

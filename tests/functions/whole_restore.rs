@@ -1,0 +1,278 @@
+//! The restore's deployed definition, walked over its deployed programs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_asl::{
+    Event, Execution, ExecutionFailed, Options, StateMachine, TaskError, Tasks, walk,
+};
+use highwater_domain::budget::Clock as _;
+use highwater_lambda::SystemClock;
+use highwater_testkit::canonical::canonical;
+use highwater_testkit::clients;
+use highwater_testkit::runtime_api::Function;
+use highwater_tests::checkout;
+use serde_json::{Value, json};
+
+use super::account::{Account, BUCKET, LONG, PREFIX, TABLE, at_once, event, request};
+
+const TARGET: &str = "orders-restored";
+
+/// The restore's functions, as Step Functions calls them.
+struct RestoreStack {
+    plan: Function,
+    load: Function,
+    finalize: Function,
+    limit: Duration,
+}
+
+impl RestoreStack {
+    fn of(account: &Account) -> Self {
+        Self {
+            plan: account.function("plan-restore"),
+            load: account.function("load-part"),
+            finalize: account.function("finalize-restore"),
+            limit: LONG,
+        }
+    }
+
+    async fn execute(&self, request: Value, options: Options) -> Result<Value, ExecutionFailed> {
+        let text = checkout::text("statemachine/restore.asl.json").unwrap();
+        let arns = [
+            ("PlanRestoreFunctionArn", "plan-restore"),
+            ("LoadPartFunctionArn", "load-part"),
+            ("FinalizeRestoreFunctionArn", "finalize-restore"),
+        ];
+        let arns: BTreeMap<String, String> =
+            arns.map(|(name, value)| (name.into(), value.into())).into();
+        let machine = StateMachine::parse(&text, &arns).unwrap();
+        let execution = Execution {
+            id: format!("execution-{:016x}", fastrand::u64(..)),
+            start_time: SystemClock.now().to_rfc3339(),
+        };
+        walk(&machine, request, &execution, self, &options).await
+    }
+}
+
+#[async_trait]
+impl Tasks for RestoreStack {
+    async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
+        let function = match function {
+            "plan-restore" => &self.plan,
+            "load-part" => &self.load,
+            "finalize-restore" => &self.finalize,
+            other => panic!("the state machine calls {other}"),
+        };
+        let answer = function.invoke(payload, self.limit).await;
+        answer.map_err(|error| TaskError::new(&error.error_type, error.body().to_string()))
+    }
+}
+
+/// An account with a backup of `items` items in small parts; gives the backup's URL, too.
+async fn backed_up(items: u64) -> (Account, String) {
+    let account = Account::with_items(items).await;
+    let stack = account.deploy();
+    let request =
+        request(json!({"segments": 4, "concurrency": 4, "part_bytes": 8000, "read_capacity": 0}));
+    let output = stack.execute(request, at_once()).await.unwrap();
+    let id = output["snapshot_id"].as_str().unwrap();
+    let url = format!("s3://{BUCKET}/{PREFIX}/{TABLE}/AWSDynamoDB/{id}");
+    (account, url)
+}
+
+fn restore(backup: &str, more: Value) -> Value {
+    let mut request =
+        json!({"backup": backup, "to": TARGET, "rejects": format!("s3://{BUCKET}/rejects")});
+    let Value::Object(more) = more else {
+        panic!("members")
+    };
+    request.as_object_mut().unwrap().extend(more);
+    request
+}
+
+/// Every item of a table, canonical and sorted.
+async fn items(account: &Account, table: &str) -> Vec<String> {
+    let client = clients::dynamodb(account.dynamodb.endpoint_url());
+    let scanner = highwater_aws::DynamoScanner::new(client);
+    let request = highwater_testkit::fake_table::scan_request(table, 0, 1);
+    let items = highwater_testkit::fake_table::scan_segment(&scanner, request);
+    let mut items: Vec<String> = items
+        .await
+        .unwrap()
+        .iter()
+        .map(|item| canonical(item).to_string())
+        .collect();
+    items.sort_unstable();
+    items
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_table_holds_every_item_of_the_backup() {
+    let (account, backup) = backed_up(2000).await;
+    let stack = RestoreStack::of(&account);
+    let output = stack
+        .execute(restore(&backup, json!({"concurrency": 3})), at_once())
+        .await
+        .unwrap();
+    assert_eq!(output["status"], "completed");
+    assert_eq!(output["totals"]["read"], 2000);
+    assert_eq!(output["totals"]["written"], 2000);
+    assert!(items(&account, TARGET).await == items(&account, TABLE).await);
+    assert!(
+        (1..=3).contains(&stack.load.starts()),
+        "no more workers than asked for"
+    );
+
+    let again = stack
+        .execute(restore(&backup, json!({})), at_once())
+        .await
+        .unwrap_err();
+    assert_eq!(again.error, "TableExists", "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_loads_are_retried_and_lose_nothing() {
+    let (account, backup) = backed_up(2000).await;
+    let stack = RestoreStack::of(&account);
+    let retried: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&retried);
+    let options = Options {
+        observer: Some(Arc::new(move |event| {
+            if let Event::Retrying { state, failure, .. } = event {
+                seen.lock()
+                    .unwrap()
+                    .push(format!("{state}: {}", failure.error));
+            }
+        })),
+        ..at_once()
+    };
+    let killing = async {
+        stack.load.wrote("file loaded").await;
+        stack.load.kill().await
+    };
+    let request = restore(&backup, json!({"concurrency": 2}));
+    let mut execution = Box::pin(stack.execute(request, options));
+    let killed = tokio::select! {
+        ended = &mut execution => panic!("it ended before it could be killed: {ended:?}"),
+        killed = killing => killed,
+    };
+    let output = execution.await.unwrap();
+    assert_eq!(output["totals"]["written"], 2000, "{output}");
+    assert!(killed >= 1);
+    let retried = retried.lock().unwrap().clone();
+    assert!(
+        !retried.is_empty()
+            && retried
+                .iter()
+                .all(|line| line == "LoadPart: Runtime.ExitError"),
+        "{retried:?}"
+    );
+    assert!(items(&account, TARGET).await == items(&account, TABLE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_invocations_hand_over_to_each_other() {
+    let (account, backup) = backed_up(1500).await;
+    let mut stack = RestoreStack::of(&account);
+    stack.limit = Duration::from_secs(4);
+    let request = restore(&backup, json!({"concurrency": 1, "write_capacity": 200}));
+    let rounds: Arc<Mutex<u32>> = Arc::default();
+    let seen = Arc::clone(&rounds);
+    let options = Options {
+        observer: Some(Arc::new(move |event| {
+            if let Event::Entered {
+                state: "LoadPart", ..
+            } = event
+            {
+                *seen.lock().unwrap() += 1;
+            }
+        })),
+        ..at_once()
+    };
+    let output = stack.execute(request, options).await.unwrap();
+    assert_eq!(output["totals"]["written"], 1500);
+    assert!(*rounds.lock().unwrap() > 1, "it was done in one invocation");
+    assert!(items(&account, TARGET).await == items(&account, TABLE).await);
+}
+
+/// The sample events, as they stand, over a backup of the id that they name.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sample_events_make_a_restore() {
+    let account = Account::with_items(300).await;
+    let backup = account.deploy();
+    let plan = backup
+        .plan
+        .invoke(event("plan-backup/first"), LONG)
+        .await
+        .unwrap();
+    for segment in plan["segments"].as_array().unwrap() {
+        let mut scan = event("scan-segment/first");
+        scan["segment"] = segment.clone();
+        backup.scan.invoke(scan, LONG).await.unwrap();
+    }
+    backup
+        .finalize
+        .invoke(event("finalize-backup/first"), LONG)
+        .await
+        .unwrap();
+
+    let stack = RestoreStack::of(&account);
+    let plan = stack
+        .plan
+        .invoke(event("plan-restore/first"), LONG)
+        .await
+        .unwrap();
+    assert_eq!(plan["files"], json!([0, 1, 2, 3]));
+    let again = stack
+        .plan
+        .invoke(event("plan-restore/first"), LONG)
+        .await
+        .unwrap();
+    assert_eq!(again, plan, "a second attempt finds the plan of the first");
+    for file in plan["files"].as_array().unwrap() {
+        let mut load = event("load-part/first");
+        load["file"] = file.clone();
+        let answer = stack.load.invoke(load, LONG).await.unwrap();
+        assert_eq!(answer["done"], true);
+    }
+    for file in ["first", "failed", "abandoned", "first"] {
+        let sample = event(&format!("finalize-restore/{file}"));
+        let answer = stack.finalize.invoke(sample, LONG).await.unwrap();
+        assert_eq!(
+            (&answer["done"], &answer["status"]),
+            (&json!(true), &json!("completed")),
+            "{file}"
+        );
+        assert_eq!(answer["totals"]["written"], 300);
+    }
+    assert!(items(&account, TARGET).await == items(&account, TABLE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_items_end_the_execution_as_failed_and_are_kept() {
+    let account = Account::with_items(0).await;
+    let lines = "{\"Item\":{\"pk\":{\"S\":\"a\"}}}\n{\"Item\":{\"pk\":{\"N\":\"1\"}}}\n";
+    let s3 = clients::s3(account.s3.endpoint_url());
+    s3.put_object()
+        .bucket(BUCKET)
+        .key("lines.json")
+        .body(lines.as_bytes().to_vec().into())
+        .send()
+        .await
+        .unwrap();
+    let stack = RestoreStack::of(&account);
+    let request = restore(&format!("s3://{BUCKET}/lines.json"), json!({"key": "pk:S"}));
+    let failed = stack.execute(request, at_once()).await.unwrap_err();
+    assert_eq!(failed.error, "ItemRejected", "{failed:?}");
+    assert_eq!(items(&account, TARGET).await.len(), 1);
+    let kept = s3
+        .list_objects_v2()
+        .bucket(BUCKET)
+        .prefix("rejects/")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(kept.contents().len(), 1);
+}
