@@ -4,35 +4,34 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use bytes::Bytes;
-use crc32fast::Hasher;
 use fastrand::Rng;
 use highwater_domain::item_size::{ItemSizeError, item_size};
 
 use crate::answer::Pieces;
 use crate::data_set::DataSet;
+use crate::item_sum::ItemSum;
 
 /// A page of `Scan` ends when its items have this size, as DynamoDB counts it.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Scan.html#Scan.Pagination>
 const PAGE_BYTES: u64 = 1 << 20;
 /// How every item begins.
 const KEY_START: &str = r#"{"pk":{"S":""#;
+/// Digits of the page's number at the end of every key.
+const NUMBER_DIGITS: usize = 8;
 
-/// The items of one page, ready to send.
+/// The items of one page, in which only the number of the page is missing.
 ///
-/// The same page is served again and again, so its items' keys repeat. Only the last item of each
-/// answer gets a key of its own, by a suffix: it is the `LastEvaluatedKey`, and says where the scan is.
+/// The same page is served again and again; its number, at the end of every key, makes the keys unique.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// All items, each followed by a comma.
+    /// All items, each followed by a comma, with noughts for the number.
     items: Bytes,
     /// Where each item begins, and the end of the last one.
     starts: Vec<usize>,
     /// DynamoDB's size of all items before each item, and of all.
     sizes: Vec<u64>,
-    /// The keys' text.
+    /// The keys' text up to the number.
     keys: Vec<String>,
-    /// The CRC-32 of all items but the last.
-    head_crc32: u32,
 }
 
 /// What stands around the items of one answer.
@@ -40,8 +39,8 @@ pub struct Page {
 pub struct Frame<'a> {
     /// The table, as the client named it.
     pub table: &'a str,
-    /// The suffix that makes the last item's key unique.
-    pub suffix: &'a str,
+    /// The page's number in the table.
+    pub number: u64,
     /// Whether the answer has a `LastEvaluatedKey`.
     pub more: bool,
     /// The units of 4 KiB that a read costs: 1, or 0.5 for an eventually consistent one. `None` to leave them out.
@@ -58,15 +57,15 @@ impl Page {
             starts: vec![0],
             sizes: vec![0],
             keys: Vec::new(),
-            head_crc32: 0,
         };
         let mut size = 0;
         while size < PAGE_BYTES {
             let start = items.len();
-            let key = format!("{set}-{kind}-{:06}", page.keys.len());
+            let key = format!("{set}-{kind}-{:06}@", page.keys.len());
             let _ = write!(
                 items,
-                "{KEY_START}{key}\"}},{}}}",
+                "{KEY_START}{key}{:0NUMBER_DIGITS$}\"}},{}}}",
+                0,
                 set.attributes(&mut random)
             );
             size += item_size(&items.as_bytes()[start..])?;
@@ -75,8 +74,6 @@ impl Page {
             page.sizes.push(size);
             page.keys.push(key);
         }
-        let last = page.starts[page.keys.len() - 1];
-        page.head_crc32 = crc32fast::hash(&items.as_bytes()[..last]);
         page.items = items.into();
         Ok(page)
     }
@@ -105,59 +102,66 @@ impl Page {
         self.sizes.last().copied().unwrap_or(0)
     }
 
-    /// The key of an item, without a suffix.
+    /// The key of an item of page `number`.
     #[must_use]
-    pub fn key(&self, item: usize) -> Option<&str> {
-        self.keys.get(item).map(String::as_str)
+    pub fn key(&self, item: usize, number: u64) -> Option<String> {
+        let key = self.keys.get(item)?;
+        Some(format!("{key}{number:0NUMBER_DIGITS$}"))
     }
 
     /// An answer of `Scan` with these items, of which there must be one at least, and its CRC-32.
     #[must_use]
     pub fn scan_answer(&self, range: Range<usize>, frame: &Frame<'_>) -> (Pieces, u32) {
         let count = range.len();
-        let last = range.end - 1;
-        let items = self
-            .items
-            .slice(self.starts[range.start]..self.starts[last]);
         let size = self.sizes[range.end] - self.sizes[range.start];
-        let start = format!(
-            "{{{}\"Count\":{count},\"Items\":[",
-            consumed_capacity(frame, size)
-        );
-        // The last item, with the suffix behind its key and without its comma.
-        let key = &self.keys[last];
-        let after_key = self.starts[last] + KEY_START.len() + key.len();
-        let rest = &self.items[after_key..self.starts[range.end] - 1];
-        let mut end = Vec::with_capacity(rest.len() + 200);
-        for piece in [KEY_START, key, frame.suffix] {
-            end.extend_from_slice(piece.as_bytes());
-        }
-        end.extend_from_slice(rest);
-        end.push(b']');
+        let last = self.key(range.end - 1, frame.number).unwrap_or_default();
+        let consumed = consumed_capacity(frame, size);
+        let mut body = Vec::with_capacity(self.starts[range.end] - self.starts[range.start] + 400);
+        body.extend_from_slice(format!("{{{consumed}\"Count\":{count},\"Items\":[").as_bytes());
+        self.append(range, frame.number, &mut body);
+        // The last comma.
+        body.pop();
+        body.push(b']');
         if frame.more {
-            let suffix = frame.suffix;
-            end.extend_from_slice(
-                format!(",\"LastEvaluatedKey\":{KEY_START}{key}{suffix}\"}}}}").as_bytes(),
-            );
+            let key = format!(",\"LastEvaluatedKey\":{KEY_START}{last}\"}}}}");
+            body.extend_from_slice(key.as_bytes());
         }
-        end.extend_from_slice(format!(",\"ScannedCount\":{count}}}").as_bytes());
-        let crc32 = self.crc32(&start, &range, &items, &end);
-        let pieces = [start.into(), items, end.into()].into_iter().collect();
-        (pieces, crc32)
+        body.extend_from_slice(format!(",\"ScannedCount\":{count}}}").as_bytes());
+        let crc32 = crc32fast::hash(&body);
+        (body.into(), crc32)
     }
 
-    /// Of a whole page the CRC-32 is known but for the ends.
-    fn crc32(&self, start: &str, range: &Range<usize>, items: &Bytes, end: &[u8]) -> u32 {
-        let mut crc32 = Hasher::new();
-        crc32.update(start.as_bytes());
-        if *range == (0..self.len()) {
-            let length = items.len() as u64;
-            crc32.combine(&Hasher::new_with_initial_len(self.head_crc32, length));
-        } else {
-            crc32.update(items);
+    /// All items of page `number` as lines of DynamoDB JSON.
+    pub fn append_lines(&self, number: u64, to: &mut Vec<u8>) {
+        let start = to.len();
+        self.append(0..self.len(), number, to);
+        for end in &self.starts[1..] {
+            to[start + end - 1] = b'\n';
         }
-        crc32.update(end);
-        crc32.finalize()
+    }
+
+    /// What all items of page `number` come to.
+    #[must_use]
+    pub fn item_sum(&self, number: u64) -> ItemSum {
+        let mut items = Vec::with_capacity(self.items.len());
+        self.append(0..self.len(), number, &mut items);
+        let mut sum = ItemSum::default();
+        for ends in self.starts.windows(2) {
+            sum.add(&items[ends[0]..ends[1] - 1]);
+        }
+        sum
+    }
+
+    /// Items of page `number`, each followed by a comma.
+    fn append(&self, range: Range<usize>, number: u64, to: &mut Vec<u8>) {
+        let (start, first) = (to.len(), self.starts[range.start]);
+        to.extend_from_slice(&self.items[first..self.starts[range.end]]);
+        let number = format!("{number:0NUMBER_DIGITS$}");
+        for item in range {
+            let key_end = self.starts[item] + KEY_START.len() + self.keys[item].len();
+            let at = start + key_end - first;
+            to[at..at + NUMBER_DIGITS].copy_from_slice(&number.as_bytes()[..NUMBER_DIGITS]);
+        }
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
 
     const FRAME: Frame<'_> = Frame {
         table: "small",
-        suffix: "@7",
+        number: 7,
         more: true,
         unit: Some(1.0),
     };
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_json_with_its_checksum_and_a_last_key_of_its_own() {
+    async fn an_answer_is_json_with_its_checksum_and_keys_of_its_page() {
         for set in DataSet::ALL {
             let page = Page::make(set, 1).unwrap();
             assert!((PAGE_BYTES..PAGE_BYTES + 32_768).contains(&page.size()));
@@ -213,14 +217,15 @@ mod tests {
                 assert_eq!(items.len(), range.len());
                 assert_eq!(answer["Count"], range.len());
                 assert_eq!(answer["ScannedCount"], range.len());
-                let last = json!({"S": format!("{set}-1-{:06}@7", range.end - 1)});
+                for (item, index) in items.iter().zip(range.clone()) {
+                    assert_eq!(item["pk"]["S"], format!("{set}-1-{index:06}@00000007"));
+                }
+                let last = &items[items.len() - 1]["pk"];
                 assert_eq!(answer["LastEvaluatedKey"], json!({"pk": last}));
-                assert_eq!(items[items.len() - 1]["pk"], last);
                 let sizes = items
                     .iter()
                     .map(|item| item_size(item.to_string().as_bytes()).unwrap());
-                // The suffix is not in the page's sizes.
-                let units = (sizes.sum::<u64>() - 2).div_ceil(4096) as f64;
+                let units = sizes.sum::<u64>().div_ceil(4096) as f64;
                 assert_eq!(answer["ConsumedCapacity"]["CapacityUnits"], units);
             }
         }
@@ -237,5 +242,26 @@ mod tests {
         let answer = answer(&page, 0..2, &frame).await;
         let members: Vec<_> = answer.as_object().unwrap().keys().collect();
         assert_eq!(members, ["Count", "Items", "ScannedCount"]);
+    }
+
+    #[tokio::test]
+    async fn lines_and_sums_are_of_the_items_that_are_served() {
+        let page = Page::make(DataSet::Small, 2).unwrap();
+        let answer = answer(&page, 0..page.len(), &FRAME).await;
+        let mut lines = b"before".to_vec();
+        page.append_lines(FRAME.number, &mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        let lines = lines.strip_prefix("before").unwrap();
+        assert!(lines.ends_with("}\n"));
+        let mut sum = ItemSum::default();
+        let mut items = answer["Items"].as_array().unwrap().iter();
+        for line in lines.lines() {
+            sum.add(line.as_bytes());
+            let item: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(Some(&item), items.next());
+        }
+        assert_eq!(items.next(), None);
+        assert_eq!(page.item_sum(FRAME.number), sum);
+        assert_ne!(page.item_sum(8), sum);
     }
 }

@@ -1,5 +1,6 @@
 //! A table that is a few pages, replayed until it has the size that was asked for.
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +10,7 @@ use thiserror::Error;
 
 use crate::answer::Pieces;
 use crate::data_set::DataSet;
+use crate::item_sum::ItemSum;
 use crate::page::{Frame, Page, empty_answer};
 
 /// How many different pages a table is made of.
@@ -16,10 +18,12 @@ const KINDS: usize = 4;
 
 /// A replayed table.
 ///
-/// Page `n` of the table is the made page `n % 4`; a segment is a run of pages. An `ExclusiveStartKey`
-/// must be the `LastEvaluatedKey` of an answer: other items' keys stand in many pages.
+/// Page `n` of the table is the made page `n % 4` with the number `n` in its keys; a segment is a run of pages.
 #[derive(Debug)]
 pub struct ReplayTable {
+    name: String,
+    /// Tells tables of one data set apart.
+    variant: usize,
     set: DataSet,
     kinds: Vec<Page>,
     pages: u64,
@@ -64,8 +68,8 @@ pub struct ScanRange<'a> {
 /// A start key that is no place in the scanned segment.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum StartKeyError {
-    /// It was never a `LastEvaluatedKey` of this table.
-    #[error("the provided starting key is invalid: {0:?} is no LastEvaluatedKey of this table")]
+    /// The table has no such item.
+    #[error("the provided starting key is invalid: {0:?} is not the key of an item of this table")]
     Unknown(String),
     /// It is one, of another segment.
     #[error("the provided starting key is outside of the segment: {0:?}")]
@@ -73,10 +77,19 @@ pub enum StartKeyError {
 }
 
 impl ReplayTable {
-    /// A table of whole pages with at least so many bytes on the wire.
+    /// A table of whole pages with at least so many bytes on the wire, named after its data set.
     pub fn new(set: DataSet, wire_bytes: u64) -> Result<Self, ItemSizeError> {
+        Self::make(set, 0, wire_bytes)
+    }
+
+    /// A table of the same kind that has no item in common with the one that [`new`](Self::new) makes.
+    pub fn other(set: DataSet, wire_bytes: u64) -> Result<Self, ItemSizeError> {
+        Self::make(set, 1, wire_bytes)
+    }
+
+    fn make(set: DataSet, variant: usize, wire_bytes: u64) -> Result<Self, ItemSizeError> {
         let kinds: Vec<Page> = (0..KINDS)
-            .map(|kind| Page::make(set, kind))
+            .map(|kind| Page::make(set, KINDS * variant + kind))
             .collect::<Result<_, _>>()?;
         let cycle: u64 = kinds.iter().map(Page::wire_bytes).sum();
         let mut pages = wire_bytes / cycle * KINDS as u64;
@@ -85,7 +98,13 @@ impl ReplayTable {
             pages += u64::from(left > 0);
             left = left.saturating_sub(page.wire_bytes());
         }
+        let name = match variant {
+            0 => set.to_string(),
+            _ => format!("{set}-other"),
+        };
         Ok(Self {
+            name,
+            variant,
             set,
             kinds,
             pages,
@@ -93,7 +112,13 @@ impl ReplayTable {
         })
     }
 
-    /// What it holds, and its name.
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it holds.
     #[must_use]
     pub fn data_set(&self) -> DataSet {
         self.set
@@ -109,6 +134,27 @@ impl ReplayTable {
     #[must_use]
     pub fn items(&self) -> u64 {
         self.sum(|page| page.len() as u64)
+    }
+
+    /// What its items come to. This makes all of them: a second or so per gigabyte.
+    #[must_use]
+    pub fn item_sum(&self) -> ItemSum {
+        let mut sum = ItemSum::default();
+        for number in 0..self.pages {
+            sum.merge(&self.page(number).item_sum(number));
+        }
+        sum
+    }
+
+    /// Writes all items as lines of DynamoDB JSON.
+    pub fn write_lines(&self, to: &mut impl io::Write) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for number in 0..self.pages {
+            lines.clear();
+            self.page(number).append_lines(number, &mut lines);
+            to.write_all(&lines)?;
+        }
+        Ok(())
     }
 
     /// What was served of it so far.
@@ -128,11 +174,12 @@ impl ReplayTable {
     /// The `Table` member of `DescribeTable`.
     #[must_use]
     pub fn description(&self) -> Value {
-        let name = self.set.name();
+        let name = &self.name;
+        let id = self.set as usize * 2 + self.variant;
         json!({
             "TableName": name,
             "TableArn": format!("arn:aws:dynamodb:us-east-1:123456789012:table/{name}"),
-            "TableId": format!("00000000-0000-4000-8000-00000000000{}", self.set as u8),
+            "TableId": format!("00000000-0000-4000-8000-{id:012}"),
             "TableStatus": "ACTIVE",
             "CreationDateTime": 1_768_385_930.622,
             "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
@@ -159,7 +206,7 @@ impl ReplayTable {
         };
         let mut frame = Frame {
             table: asked.table,
-            suffix: "",
+            number: from.page,
             more: false,
             unit: asked.unit,
         };
@@ -170,8 +217,6 @@ impl ReplayTable {
         let left = page.len() - from.item;
         let count = asked.limit.unwrap_or(left).clamp(1, left);
         let range = from.item..from.item + count;
-        let suffix = suffix(from.page);
-        frame.suffix = &suffix;
         frame.more = range.end < page.len() || from.page + 1 < segment.end;
         let (body, crc32) = page.scan_answer(range, &frame);
         for (sum, more) in self.served.iter().zip([1, count as u64, body.len()]) {
@@ -219,18 +264,14 @@ impl ReplayTable {
         })
     }
 
-    /// The item that a `LastEvaluatedKey` names: `small-2-004321@00000017` is on page 17.
+    /// The item of this key: `small-2-004321@00000017` is on page 17.
     fn position(&self, key: &str) -> Option<Position> {
         let (name, page) = key.split_once('@')?;
         let page = page.parse().ok().filter(|page| *page < self.pages)?;
         let item: usize = name.rsplit_once('-')?.1.parse().ok()?;
-        let real = format!("{}{}", self.page(page).key(item)?, suffix(page));
+        let real = self.page(page).key(item, page)?;
         (real == key).then_some(Position { page, item })
     }
-}
-
-fn suffix(page: u64) -> String {
-    format!("@{page:08}")
 }
 
 #[cfg(test)]
@@ -328,6 +369,57 @@ mod tests {
                 Err(StartKeyError::Unknown(key.to_owned()))
             );
         }
+    }
+
+    /// The keys of all items, scanned in one segment.
+    async fn keys(table: &ReplayTable) -> Vec<String> {
+        let mut keys = Vec::new();
+        loop {
+            let asked = ScanRange {
+                segment: 0,
+                total_segments: 1,
+                start_key: keys.last().map(String::as_str),
+                limit: None,
+                table: "large",
+                unit: None,
+            };
+            let (body, _) = table.scan(&asked).unwrap();
+            let body = body.collect().await.unwrap().to_bytes();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let items = body["Items"].as_array().unwrap();
+            let key = |item: &Value| item["pk"]["S"].as_str().unwrap().to_owned();
+            keys.extend(items.iter().map(key));
+            if body.get("LastEvaluatedKey").is_none() {
+                return keys;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_two_items_have_one_key_in_a_table_and_its_other() {
+        let table = ReplayTable::new(DataSet::Large, 13_000_000).unwrap();
+        let other = ReplayTable::other(DataSet::Large, 13_000_000).unwrap();
+        let all = [keys(&table).await, keys(&other).await].concat();
+        assert_eq!(all.len() as u64, table.items() + other.items());
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        assert_ne!(table.description()["TableId"], other.description()["TableId"]);
+        assert_ne!(table.name(), other.name());
+        assert_ne!(table.item_sum(), other.item_sum());
+    }
+
+    #[test]
+    fn lines_are_the_items() {
+        let table = ReplayTable::new(DataSet::Large, 3_000_000).unwrap();
+        let mut lines = Vec::new();
+        table.write_lines(&mut lines).unwrap();
+        let mut sum = ItemSum::default();
+        lines[..lines.len() - 1]
+            .split(|byte| *byte == b'\n')
+            .for_each(|line| sum.add(line));
+        assert_eq!(sum, table.item_sum());
+        assert_eq!(sum.items, table.items());
+        assert_eq!(sum.bytes + sum.items, lines.len() as u64);
     }
 
     #[test]

@@ -8,12 +8,12 @@ pub mod diff;
 pub mod dump;
 mod dyndump_env;
 pub mod dyndump_place;
+mod existing;
 pub mod restore;
 pub mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
@@ -22,13 +22,11 @@ use clap::{
     ArgAction, ArgGroup, ArgMatches, Args as ClapArgs, CommandFactory as _, FromArgMatches as _,
     Parser, Subcommand, ValueEnum,
 };
-use highwater_domain::backup_source::{LocationError, SourceLocation};
-use highwater_domain::ids::{NameError, SnapshotId, TableRef};
+use highwater_domain::ids::{SnapshotId, TableRef};
 use highwater_domain::layout::Destination;
 use serde_json::Value;
 
-use self::dyndump_place::DyndumpPlace;
-use crate::error::CliError;
+pub use self::existing::{Delete, Info, Named};
 use crate::format::parse_bytes;
 
 const EXAMPLES: &str = "\
@@ -115,34 +113,6 @@ impl Command {
             Self::Dump(dump) => dump.targets.settle(matches),
             Self::Info(info) => info.settle(matches),
             Self::Delete(delete) => delete.which.settle(matches),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Info {
-    /// The id and the place of one of Highwater's own backups.
-    pub fn of_highwater(&self) -> Result<(&SnapshotId, &Destination), CliError> {
-        match (&self.backup, &self.from) {
-            (Some(Named::Id(id)), Some(from)) => Ok((id, from)),
-            _ => Err(CliError::Usage(
-                "name the backup: its id, and --from".into(),
-            )),
-        }
-    }
-
-    fn settle(&mut self, matches: &ArgMatches) -> Result<(), String> {
-        if !self.place.settle(matches, "backup", "ID or URL")? {
-            self.backup = None;
-        }
-        match (&self.backup, &self.from) {
-            (None, _) if self.place.s3_bucket.is_none() => Err(
-                "name the backup: its id with --from, its URL, or --s3-bucket and --s3-prefix"
-                    .into(),
-            ),
-            (Some(Named::Id(id)), None) => Err(format!(
-                "{id} is a backup's id: say where it is, --from s3://BUCKET/PREFIX"
-            )),
             _ => Ok(()),
         }
     }
@@ -398,74 +368,6 @@ pub struct List {
     /// Only backups of this table.
     #[arg(long, env = "HIGHWATER_TABLE", value_name = "TABLE")]
     pub table: Option<TableRef>,
-}
-
-/// `highwater info`.
-#[derive(ClapArgs, Debug)]
-pub struct Info {
-    /// The backup's id (with --from), or the place of a dyndump backup: s3://BUCKET/PREFIX, file:///FOLDER/PREFIX.
-    #[arg(value_name = "ID|URL")]
-    pub backup: Option<Named>,
-    /// Where the backup of that id is: s3://BUCKET/PREFIX or file:///PATH.
-    #[arg(long, env = "HIGHWATER_FROM", value_name = "URL")]
-    pub from: Option<Destination>,
-    /// Its table, where looking through all tables takes too long.
-    #[arg(long, env = "HIGHWATER_TABLE", value_name = "TABLE")]
-    pub table: Option<TableRef>,
-    #[command(flatten)]
-    pub place: DyndumpPlace,
-    /// How often a request that fails in passing is sent again, for dyndump backups; 0 is never.
-    #[arg(
-        long,
-        env = "HIGHWATER_MAX_RETRIES",
-        value_name = "COUNT",
-        default_value_t = 10
-    )]
-    pub max_retries: u32,
-}
-
-/// What `info` and `delete` are about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// A Highwater backup.
-    Id(SnapshotId),
-    /// A dyndump backup.
-    Place(SourceLocation),
-}
-
-impl FromStr for Named {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.contains("://") {
-            let place = text.parse().map(Self::Place);
-            return place.map_err(|error: LocationError| error.to_string());
-        }
-        let id = text.parse().map(Self::Id);
-        id.map_err(|error: NameError| error.to_string())
-    }
-}
-
-/// `highwater delete`.
-#[derive(ClapArgs, Debug)]
-pub struct Delete {
-    #[command(flatten)]
-    pub which: Info,
-    /// Do not ask, and delete even what claims to be running.
-    #[arg(long, short, env = "HIGHWATER_FORCE", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
-    pub force: bool,
-    /// Delete the parts of a dyndump backup whose metadata is gone or cannot be read.
-    #[arg(long, env = "HIGHWATER_FORCE_ORPHANS", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
-    pub force_orphans: bool,
-    /// Show what would be deleted and delete nothing.
-    #[arg(long, env = "HIGHWATER_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
-    pub dry_run: bool,
-    /// Nothing on standard error but errors and the question; the same as --quiet.
-    #[arg(long, env = "HIGHWATER_SILENT", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
-    pub silent: bool,
-    /// No progress lines.
-    #[arg(long, env = "HIGHWATER_NO_PROGRESS", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
-    pub no_progress: bool,
 }
 
 /// `highwater demo`.

@@ -74,7 +74,7 @@ pub struct OpenBackup {
     /// What is in it.
     pub catalog: Catalog,
     /// A folder that stands for standard input goes with this.
-    pub _place: BackupPlace,
+    pub place: BackupPlace,
 }
 
 /// Compares two sides and prints what came of it. [`CliError::Different`] if they are not equal.
@@ -144,7 +144,7 @@ async fn open(
             let OpenBackup {
                 store,
                 catalog,
-                _place,
+                place,
             } = open_backup(side, reading).await?;
             let expected_items = catalog.items.unwrap_or(0);
             let at_once = reading.concurrency.unwrap_or(FILES_AT_ONCE);
@@ -152,7 +152,7 @@ async fn open(
             return Ok(OpenSide {
                 source: Arc::new(items),
                 expected_items,
-                _place: Some(_place),
+                _place: Some(place),
             });
         }
     };
@@ -196,7 +196,7 @@ pub async fn open_backup(side: &SideArgs, reading: &Reading) -> Result<OpenBacku
     Ok(OpenBackup {
         store,
         catalog,
-        _place: place,
+        place,
     })
 }
 
@@ -235,11 +235,11 @@ impl Report<'_> {
             ));
         }
         lines.push(self.verdict());
-        lines.push(format!(
-            "{:.1} read units, {}",
-            self.read_units,
-            seconds(self.seconds)
-        ));
+        let elapsed = seconds(self.seconds);
+        lines.push(match self.read_units {
+            units if units > 0.0 => format!("{units:.1} read units, {elapsed}"),
+            _ => elapsed,
+        });
         lines.join("\n")
     }
 

@@ -662,10 +662,20 @@ async fn b10_and_b16_delete_takes_parts_then_metadata() {
     assert_eq!(failed.code, Some(1), "{failed:#?}");
     assert_eq!(stage.keys().await.len() as u64, all);
     stage.s3_proxy.clear();
-    let done = stage
-        .run(&[&delete[..], &["--force"]].concat())
-        .await
-        .done();
+    let log = stage.folder.path().join("delete.log");
+    let logged = [
+        "--force",
+        "--log-timestamp=",
+        "--log-to",
+        log.to_str().unwrap(),
+    ];
+    let done = stage.run(&[&delete[..], &logged].concat()).await.done();
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        log.starts_with("Beginning s3 delete prefix=s3://backups/a.b ")
+            && log.ends_with("Delete completed OK prefix=s3://backups/a.b\n"),
+        "{log}"
+    );
     assert_eq!(
         done.stdout,
         format!("Deleted {parts} parts from s3://backups/a.b\n")

@@ -49,6 +49,8 @@ const SETTINGS: [Heard; 4] = [
             ("silent", "SILENT"),
             ("no_progress", "NO_PROGRESS"),
             ("max_retries", "AWS_MAX_RETRIES"),
+            ("log_to", "LOG_TARGET"),
+            ("log_timestamp", "LOG_TIMESTAMP"),
         ],
     ),
 ];
@@ -98,7 +100,7 @@ const PLACE_FLAGS: [&str; 9] = [
 /// `command`, whose arguments hear dyndump's variables where ours say nothing. `is_set` tells of a variable
 /// whether it has a value.
 pub fn heard(mut command: Command, line: &[OsString], is_set: impl Fn(&str) -> bool) -> Command {
-    let places = !line.iter().any(|word| names_a_place(word));
+    let places = !line.iter().any(names_a_place);
     let of_places = PLACES.iter().filter(|_| places);
     for (name, pairs) in SETTINGS.iter().chain(of_places) {
         let known = command.find_subcommand(name).is_some();

@@ -18,7 +18,7 @@ use crate::format::{bytes, count};
 
 /// Deletes a backup, after asking.
 pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(), CliError> {
-    let console = if args.silent {
+    let console = if args.talk.silent {
         console.silenced()
     } else {
         console
@@ -27,6 +27,12 @@ pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(),
     if let Some((store, keys)) = dyndump_store::of(which, global).await? {
         return dyndump::run(args, store.as_ref(), &keys, console).await;
     }
+    snapshot(args, global, console).await
+}
+
+/// Deletes one of Highwater's own backups.
+async fn snapshot(args: &Delete, global: &Global, console: Console) -> Result<(), CliError> {
+    let which = &args.which;
     let (id, from) = which.of_highwater()?;
     let store = connect::store(global, from).await?;
     let table = which
@@ -64,7 +70,7 @@ pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(),
         &deletion,
         SystemClock.now(),
         |gone| {
-            if args.no_progress {
+            if args.talk.no_progress {
                 return;
             }
             console.say(&format!(

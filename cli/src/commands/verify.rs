@@ -51,10 +51,16 @@ async fn verify(args: &Verify, backup: &SideArgs, console: Console) -> Result<()
     let OpenBackup {
         store,
         mut catalog,
-        _place,
+        // Until the end: it may be a folder that stands for standard input.
+        place: _place,
     } = comparison::open_backup(backup, &args.reading).await?;
-    if catalog.key_schema.is_none() {
-        catalog.key_schema = comparison::given_key(&args.reading)?;
+    if let Some(given) = comparison::given_key(&args.reading)? {
+        let known = catalog.key_schema.get_or_insert_with(|| given.clone());
+        if *known != given {
+            return Err(CliError::Usage(format!(
+                "--key is {given}, but the backup says that its key is {known}"
+            )));
+        }
     }
     let started = Instant::now();
     let counters = Arc::new(VerifyCounters::default());

@@ -81,6 +81,14 @@ pub struct FileClaims {
     pub plain_sha256: Option<String>,
 }
 
+impl FileClaims {
+    /// Whether nothing but the file itself can vouch for its bytes.
+    #[must_use]
+    pub fn has_no_hash(&self) -> bool {
+        self.md5.is_none() && self.sha256.is_none() && self.plain_sha256.is_none()
+    }
+}
+
 /// One file of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {

@@ -59,7 +59,10 @@ impl DyndumpPart {
             let (taken, rest) = lines.split_at(end_of_line_at(lines, room));
             self.encoder.write_all(taken)?;
             self.hash.update(taken);
-            self.items += taken.iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.items += taken
+                .iter()
+                .map(|byte| u64::from(*byte == b'\n'))
+                .sum::<u64>();
             self.plain_bytes += taken.len() as u64;
             if self.plain_bytes - self.flushed_at >= self.flush_interval() {
                 self.encoder.flush()?;

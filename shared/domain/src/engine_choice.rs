@@ -440,9 +440,9 @@ mod tests {
         refused(
             "the files lie at the bucket's root, and it reads everything under a prefix",
             |it| {
-                it.files
-                    .iter_mut()
-                    .for_each(|file| file.object = "a".into())
+                for file in &mut it.files {
+                    file.object = "a".into();
+                }
             },
             |_| {},
         );

@@ -35,7 +35,7 @@ pub fn check<R: Read>(stored: R, file: &SourceFile) -> Result<(), PartError> {
                 found,
             });
         }
-    } else if claims.md5.is_none() && claims.sha256.is_none() {
+    } else if claims.has_no_hash() {
         let mut lines = ItemLines::new(stored, file.object.clone(), file.packing, file.shape);
         while lines.next()?.is_some() {}
         return check_count(file, lines.records());

@@ -109,7 +109,7 @@ pub fn import_request(record: &RestoreRecord) -> Option<Value> {
         Packing::None => "NONE",
     };
     Some(json!({
-        "ClientToken": record.engine_reason.as_str(),
+        "ClientToken": record.id.as_str(),
         "S3BucketSource": {"S3Bucket": source.bucket, "S3KeyPrefix": source.prefix},
         "InputFormat": "DYNAMODB_JSON",
         "InputCompressionType": packing,

@@ -63,16 +63,16 @@ pub enum FilterError {
 impl FromStr for KeyFilter {
     type Err = FilterError;
 
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        let (attribute, value) = text
+    fn from_str(filter: &str) -> Result<Self, FilterError> {
+        let (attribute, value) = filter
             .split_once('=')
-            .ok_or_else(|| FilterError::Form(text.to_owned()))?;
+            .ok_or_else(|| FilterError::Form(filter.to_owned()))?;
         let (attribute, test) = match attribute.strip_suffix('^') {
             Some(attribute) => (attribute, KeyTest::BeginsWith),
             None => (attribute, KeyTest::Is),
         };
         if attribute.is_empty() {
-            return Err(FilterError::Form(text.to_owned()));
+            return Err(FilterError::Form(filter.to_owned()));
         }
         Ok(Self {
             attribute: attribute.to_owned(),

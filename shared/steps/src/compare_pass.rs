@@ -158,7 +158,9 @@ impl Pass {
         {
             // A worker that panicked in here had added whole items, and its panic ends the comparison.
             let mut sums = sum.digests.lock().unwrap_or_else(PoisonError::into_inner);
-            digests.into_iter().for_each(|digest| sums.add(digest));
+            for digest in digests {
+                sums.add(digest);
+            }
         }
         if let (Some(Suspects { sorting, .. }), false) = (&self.suspects, suspects.is_empty()) {
             let sent = sorting.send(Sorting::Items(suspects)).await;

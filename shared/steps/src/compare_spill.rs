@@ -296,11 +296,8 @@ mod tests {
                 let mut merge = spill.sorted().unwrap();
                 let mut found = Vec::new();
                 while let Some(item) = merge.next().unwrap() {
-                    assert!(
-                        found
-                            .last()
-                            .is_none_or(|last: &SpilledItem| last.order() <= item.order()),
-                    );
+                    let place = |item: &SpilledItem| (item.digest.key, item.digest.item, item.side);
+                    assert!(found.last().is_none_or(|last| place(last) <= place(&item)));
                     found.push(item);
                 }
                 let whole = |item: &SpilledItem| (item.order(), item.key.clone());

@@ -1,14 +1,14 @@
 //! Items on their way: gathered into batches, several of which are written at once and accounted for in order.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
-use futures::future::BoxFuture;
-use futures::stream::{FuturesOrdered, StreamExt as _};
 use highwater_domain::item_lines::Record;
 use highwater_domain::key_print::KeyPrint;
 use highwater_domain::restore::OnExisting;
 use highwater_domain::table_writer::MAX_BATCH_OPS;
+use tokio::task::JoinHandle;
 
+use crate::error::StepError;
 use crate::write_items::{BatchOutcome, ItemWriter, NumberedOp, Reject, Unfinished};
 
 /// A batch ends at so many bytes: enough to be worth a request, little enough that several fit a small function.
@@ -88,30 +88,38 @@ impl Draft {
     }
 }
 
-/// A batch on its way, and the keys in it.
+/// A batch on its way.
 struct Written {
     draft: Draft,
     prints: Vec<KeyPrint>,
+    outcome: Writing,
 }
 
-type Writing<'a> = BoxFuture<'a, (Written, Result<BatchOutcome, Unfinished>)>;
+/// A write that goes on while the file is read, and ends with this value.
+struct Writing(JoinHandle<Result<BatchOutcome, Unfinished>>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// The batches that are being written. They end in any order and are accounted for in that of the file, so that
 /// a checkpoint always says: everything up to this line.
-pub struct InFlight<'a> {
-    writer: &'a ItemWriter<'a>,
-    batches: FuturesOrdered<Writing<'a>>,
+pub struct InFlight {
+    writer: ItemWriter,
+    batches: VecDeque<Written>,
     prints: HashSet<KeyPrint>,
     most: usize,
 }
 
-impl<'a> InFlight<'a> {
+impl InFlight {
     /// Nothing yet, written by `writer`.
     #[must_use]
-    pub fn new(writer: &'a ItemWriter<'a>, on_existing: OnExisting) -> Self {
+    pub fn new(writer: ItemWriter, on_existing: OnExisting) -> Self {
         Self {
             writer,
-            batches: FuturesOrdered::new(),
+            batches: VecDeque::new(),
             prints: HashSet::new(),
             most: match on_existing {
                 OnExisting::Overwrite => BATCHES_IN_FLIGHT,
@@ -143,18 +151,27 @@ impl<'a> InFlight<'a> {
         if draft.read == 0 {
             return;
         }
-        self.prints.extend(draft.ops.iter().map(|it| it.print));
         let ops = std::mem::take(&mut draft.ops);
-        let (writer, prints) = (self.writer, ops.iter().map(|it| it.print).collect());
-        self.batches.push_back(Box::pin(async move {
-            let outcome = writer.write(ops).await;
-            (Written { draft, prints }, outcome)
-        }));
+        let prints: Vec<KeyPrint> = ops.iter().map(|it| it.print).collect();
+        self.prints.extend(&prints);
+        let writer = self.writer.clone();
+        self.batches.push_back(Written {
+            draft,
+            prints,
+            outcome: Writing(tokio::spawn(async move { writer.write(ops).await })),
+        });
     }
 
     /// What became of the earliest batch; `None` if there is none.
     pub async fn next(&mut self) -> Option<(Draft, Result<BatchOutcome, Unfinished>)> {
-        let (written, outcome) = self.batches.next().await?;
+        let mut written = self.batches.pop_front()?;
+        let outcome = match (&mut written.outcome.0).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let lost = format!("the write of a batch was lost: {error}");
+                Err(StepError::Internal(lost).into())
+            }
+        };
         for print in &written.prints {
             self.prints.remove(print);
         }

@@ -8,6 +8,9 @@
 //! | `PlanBackup` | [`plan_backup`] | the snapshot's record, `backup.json` (`running`), `table.json` |
 //! | `ScanSegment` | [`scan_segment`] | parts and checkpoints |
 //! | `FinalizeBackup` | [`finalize_backup`] | manifests, and `backup.json` (`completed` or `failed`) |
+//! | `PlanRestore` | [`plan_restore`] | the restore's record, the table |
+//! | `LoadPart` | [`load_part`] | items in the table, checkpoints, rejects |
+//! | `FinalizeRestore` | [`finalize_restore`] | the settings that had to wait, the record's end |
 
 pub mod apply_settings;
 pub mod backup_items;
@@ -22,12 +25,14 @@ pub mod dump;
 pub mod dump_parts;
 pub mod dyndump_info;
 pub mod error;
+mod error_name;
 pub mod finalize_backup;
 pub mod finalize_restore;
 pub mod import_table;
 pub mod item_batches;
 pub mod item_source;
 pub mod list_snapshots;
+mod load_file;
 pub mod load_part;
 pub mod pace;
 pub mod plan_backup;

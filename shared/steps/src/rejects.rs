@@ -21,7 +21,7 @@ use crate::write_items::Reject;
 
 /// One line of a rejects file.
 #[derive(Serialize)]
-struct Line<'a> {
+struct Kept<'a> {
     object: &'a str,
     line: u64,
     reason: &'a str,
@@ -98,14 +98,14 @@ fn write_line(body: &mut Vec<u8>, object: &str, reject: &Reject) -> Result<(), S
         ))
     })?;
     let is_delete = matches!(reject.op, WriteOp::Delete(_));
-    let line = Line {
+    let kept = Kept {
         object,
         line: reject.line,
         reason: &reject.reason,
         item: (!is_delete).then_some(raw),
         delete: is_delete.then_some(raw),
     };
-    serde_json::to_writer(&mut *body, &line)
+    serde_json::to_writer(&mut *body, &kept)
         .map_err(|error| StepError::Internal(format!("a reject cannot be written: {error}")))?;
     body.push(b'\n');
     Ok(())

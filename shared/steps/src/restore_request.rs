@@ -16,6 +16,10 @@ use crate::request::{MAX_CONCURRENCY, within};
 /// A request for a restore: the execution input of `restore.asl.json`, and what the command line makes of its flags.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that a user gives or leaves out"
+)]
 pub struct RestoreRequest {
     /// The backup: `s3://bucket/key` or `file:///path`. A resume leaves it out.
     pub backup: Option<String>,

@@ -107,6 +107,15 @@ impl<'a> Place<'a> {
         self.location.to_string()
     }
 
+    /// Another place in the same store, as a person would name it.
+    fn named(&self, key: &str) -> String {
+        SourceLocation {
+            store: self.location.store.clone(),
+            key: key.to_owned(),
+        }
+        .to_string()
+    }
+
     async fn read(&self, key: &str) -> Result<Option<bytes::Bytes>, StepError> {
         self.store.read(key).await.map_err(StepError::Store)
     }

@@ -4,6 +4,7 @@
 //! judge of what it takes, and its words are the reason that is kept.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,27 +76,22 @@ const LONGEST_WAIT: Backoff = Backoff {
     attempts: u32::MAX,
 };
 
-/// Writes into one restore's table.
+/// Writes into one restore's table. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ItemWriter<'a> {
-    deps: &'a RestoreDeps,
-    record: &'a RestoreRecord,
+pub struct ItemWriter {
+    deps: RestoreDeps,
+    record: Arc<RestoreRecord>,
     file: u32,
     budget: Budget,
 }
 
-impl<'a> ItemWriter<'a> {
+impl ItemWriter {
     /// A writer for the items of one file.
     #[must_use]
-    pub fn new(
-        deps: &'a RestoreDeps,
-        record: &'a RestoreRecord,
-        file: u32,
-        budget: Budget,
-    ) -> Self {
+    pub fn new(deps: &RestoreDeps, record: &RestoreRecord, file: u32, budget: Budget) -> Self {
         Self {
-            deps,
-            record,
+            deps: deps.clone(),
+            record: Arc::new(record.clone()),
             file,
             budget,
         }

@@ -1,6 +1,7 @@
 //! Digests of items say what a comparison of their values says.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "tests stop where something is not as it should be"
 )]
 
@@ -89,7 +90,8 @@ fn mutate_value(value: &mut Attribute, random: &mut fastrand::Rng) {
     match value {
         Attribute::S(text) => text.push('x'),
         Attribute::N(number) => {
-            *number = if number == "7" { "7.5" } else { "7" }.to_owned();
+            let other = if number == "7" { "7.5" } else { "7" };
+            other.clone_into(number);
         }
         Attribute::B(bytes) => bytes.push(0),
         Attribute::Bool(it) => *it = !*it,

@@ -11,6 +11,7 @@ use crate::args::Delete;
 use crate::console::Console;
 use crate::error::CliError;
 use crate::format::{bytes, count};
+use crate::job_log::JobLog;
 use crate::signals::{Received, Signals};
 
 /// Deletes a dyndump backup, after asking.
@@ -44,19 +45,45 @@ pub async fn run(
             store.url(stray)
         ));
     }
-    console.say(&format!(
+    let log = JobLog::open(args.talk.log_to.as_deref(), &args.talk.log_timestamp)?;
+    let begin = format!(
         "Beginning s3 delete prefix={place} parts={}",
         deletion.parts
-    ));
+    );
+    console.say(&begin);
+    log.line(&begin);
+    let outcome = delete(args, store, keys, deletion.parts, &log, console).await;
+    match &outcome {
+        Ok(()) => log.line(&format!("Delete completed OK prefix={place}")),
+        Err(CliError::Signal { .. }) => log.line("Aborted"),
+        Err(error) => log.line(&format!("Delete failed prefix={place} error={error}")),
+    }
+    outcome?;
+    let value = json!({"deleted": place, "parts": deletion.parts});
+    console.result(
+        &format!("Deleted {} parts from {place}", deletion.parts),
+        &value,
+    );
+    Ok(())
+}
+
+async fn delete(
+    args: &Delete,
+    store: &dyn ObjectStore,
+    keys: &DyndumpKeys,
+    parts: u64,
+    log: &JobLog,
+    console: Console,
+) -> Result<(), CliError> {
     // From now on a signal stops it between two requests, and the metadata stays.
     let stop = StopFlag::default();
     let mut signals = Signals::listen(stop.clone())?;
     let progress = |gone: u64| {
-        if !args.no_progress {
+        if !args.talk.no_progress {
             console.say(&format!(
                 "{} of {} parts deleted",
                 count(gone),
-                count(deletion.parts)
+                count(parts)
             ));
         }
     };
@@ -64,7 +91,10 @@ pub async fn run(
     let whole = loop {
         tokio::select! {
             whole = &mut deleting => break whole?,
-            again = signals.next() => if let Some(again) = again { return Err(stopped_by(again)) },
+            signal = signals.next() => match signal {
+                None => log.line("Abort request received"),
+                Some(again) => return Err(stopped_by(again)),
+            },
         }
     };
     if !whole {
@@ -74,11 +104,6 @@ pub async fn run(
             code: 1,
         })));
     }
-    let value = json!({"deleted": place, "parts": deletion.parts});
-    console.result(
-        &format!("Deleted {} parts from {place}", deletion.parts),
-        &value,
-    );
     Ok(())
 }
 

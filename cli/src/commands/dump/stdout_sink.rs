@@ -1,6 +1,6 @@
 //! A dump on standard output.
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,7 +41,7 @@ impl LineSink for StdoutSink {
     }
 
     async fn flush(&self) -> Result<(), Failure> {
-        on_stdout(|stdout| stdout.flush()).await
+        on_stdout(Write::flush).await
     }
 
     async fn commit(&self) -> Result<(), Failure> {

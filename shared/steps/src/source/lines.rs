@@ -95,7 +95,7 @@ async fn refuse_folder_of_exports(place: &Place<'_>) -> Result<(), StepError> {
     let rest = if more { ", and more" } else { "" };
     Err(place.not_found(format!(
         "it holds exports; name one of them, as {}: {}{rest}",
-        place.store.url(&format!(
+        place.named(&format!(
             "{exports}{}",
             ids.first().map_or("", String::as_str)
         )),
@@ -166,7 +166,7 @@ fn refuse_backup_below(
     dump: Option<&DyndumpKeys>,
 ) -> Result<(), StepError> {
     if let Some(keys) = dump.filter(|keys| keys.part_number(key).is_some()) {
-        let url = place.store.url(keys.prefix());
+        let url = place.named(keys.prefix());
         return Err(place.not_found(format!("it holds dyndump's backup {url}; name that")));
     }
     let (export, last) = name.rsplit_once('/').unwrap_or(("", name));
@@ -176,7 +176,7 @@ fn refuse_backup_below(
     );
     if is_export || name.split('/').any(|part| part == EXPORTS) {
         let export = export.trim_end_matches("/data");
-        let url = place.store.url(&format!("{}{export}", place.folder()));
+        let url = place.named(&format!("{}{export}", place.folder()));
         return Err(place.not_found(format!("it holds exports, such as {url}; name one of them")));
     }
     Ok(())

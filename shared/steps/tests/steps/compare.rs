@@ -23,6 +23,7 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::segment_pages::ScanPorts;
 use highwater_steps::table_items::{TableItems, TableReading};
 use highwater_steps::{StepError, StopFlag};
+use highwater_testkit::attribute::Item;
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_store::{FakeStore, object};
 use highwater_testkit::fake_table::{FakeTable, string_key};
@@ -102,7 +103,9 @@ async fn table(table: &Arc<FakeTable>, segments: u32) -> Arc<dyn ItemSource> {
 
 fn filled(schema: KeySchema, items: &[Vec<u8>], seed: u64) -> Arc<FakeTable> {
     let table = FakeTable::new("orders", schema, seed);
-    items.iter().for_each(|item| table.put(item));
+    for item in items {
+        table.put(item);
+    }
     Arc::new(table)
 }
 
@@ -170,7 +173,7 @@ async fn other_order_and_other_spelling_are_equal() {
     for shape in KeyShape::all() {
         let generator = Generator::small(3, shape);
         let items: Vec<_> = (0..120).map(|n| generator.attributes(n)).collect();
-        let plain: Vec<Vec<u8>> = items.iter().map(|item| item.json()).collect();
+        let plain: Vec<Vec<u8>> = items.iter().map(Item::json).collect();
         let mut other: Vec<Vec<u8>> = (0..)
             .zip(&items)
             .map(|(n, item)| respelled(item, n))
@@ -215,6 +218,7 @@ async fn nothing_equals_nothing() {
 
 #[tokio::test]
 async fn every_kind_of_difference_is_named_with_its_key() {
+    use DifferenceKind::{Differs, Duplicated, OnlyInA, OnlyInB};
     let schema = string_key("id");
     let items: Vec<Vec<u8>> = (0..200).map(|n| numbered(n, n)).collect();
     let mut other = items.clone();
@@ -233,7 +237,6 @@ async fn every_kind_of_difference_is_named_with_its_key() {
     let (a, b) = (lines(&schema, &items), lines(&schema, &other));
     let comparison = compared(&a, &b).await.unwrap();
     assert!(!comparison.equal && comparison.changed.is_empty());
-    use DifferenceKind::{Differs, Duplicated, OnlyInA, OnlyInB};
     let expected = [
         ("100", (Duplicated, 1, 2)),
         ("101", (Duplicated, 1, 2)),
@@ -405,17 +408,17 @@ async fn a_replaced_item_is_a_change() {
     let changes = changing(&schema, |table| table.put(&numbered(3, 4)));
     let (a, b) = (lines(&schema, &[numbered(1, 1)]), table(&changes, 1).await);
     let comparison = compared(&a, &b).await.unwrap();
-    let changed = &comparison.changed[..];
+    let found = &comparison.changed[..];
     assert!(
         matches!(
-            changed,
+            found,
             [Changed {
                 side: Side::B,
                 items_before: 30,
                 items_after: 30
             }]
         ),
-        "{changed:?}"
+        "{found:?}"
     );
 }
 

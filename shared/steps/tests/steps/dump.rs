@@ -176,6 +176,11 @@ async fn metadata(store: &FakeStore) -> DyndumpMetadata {
     dyndump_info::run(store, &keys()).await.unwrap()
 }
 
+/// The memory as the only sink.
+fn only(memory: &Arc<Memory>) -> [Arc<dyn LineSink>; 1] {
+    [memory.clone()]
+}
+
 /// Reads the layout by its description: parts 1, 2, … and the metadata's account of them.
 fn read_layout(store: &FakeStore) -> (Vec<Vec<u8>>, DyndumpMetadata) {
     let objects = store.objects();
@@ -197,7 +202,8 @@ fn read_layout(store: &FakeStore) -> (Vec<Vec<u8>>, DyndumpMetadata) {
             part.user_metadata["dyndump-itemcount"],
             items.len().to_string()
         );
-        chain.push_str(&format!("{hash}\n"));
+        chain.push_str(&hash);
+        chain.push('\n');
         plain += text.len() as u64;
         stored += part.body.len() as u64;
         lines.extend(items);
@@ -332,7 +338,7 @@ async fn dd_14_the_first_failure_is_every_later_answer() {
         let parts = begin(&stage, store, 1000).await;
         let mut failures = Vec::new();
         for _ in 0..2000 {
-            let noise = fastrand_noise();
+            let noise = noise_line();
             if let Err(failure) = parts.write(noise.into()).await {
                 failures.push(failure.to_string());
             }
@@ -351,7 +357,7 @@ async fn dd_14_the_first_failure_is_every_later_answer() {
 }
 
 /// A line that does not compress, another one each time.
-fn fastrand_noise() -> String {
+fn noise_line() -> String {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     format!(
@@ -380,6 +386,40 @@ async fn b9_a_store_that_refuses_everything_ends_the_dump() {
     let ended = tokio::time::timeout(Duration::from_secs(20), run).await;
     assert!(ended.expect("no deadlock").is_err());
     assert_eq!(metadata(&stage.store).await.status, Status::Failed);
+}
+
+/// dyndump kept as many parts on disk as there were workers. Here whoever writes waits.
+#[tokio::test(start_paused = true)]
+async fn b15_a_slow_store_holds_the_scan_up_and_fills_nothing() {
+    #[derive(Debug)]
+    struct Slow;
+    #[async_trait]
+    impl Interceptor for Slow {
+        async fn before(&self, call: &Call) -> Result<Ticket, Failure> {
+            if call.operation == "create" && call.resource.contains("-part-") {
+                tokio::time::sleep(seconds(3600)).await;
+            }
+            Ok(0)
+        }
+
+        async fn after(&self, _call: &Call, _ticket: Ticket) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+    let stage = Stage::of_items(0);
+    let store = Arc::new(Intercepted::new(&stage.store, &Arc::new(Slow)));
+    let parts = begin(&stage, store, 1000).await;
+    let mut taken = 0;
+    loop {
+        let write = parts.write(noise_line().into());
+        match tokio::time::timeout(seconds(60), write).await {
+            Ok(written) => written.unwrap(),
+            Err(_) => break,
+        }
+        taken += 1;
+    }
+    // Two parts of some 1000 bytes, of lines that compress to half, and a queue of four writes.
+    assert!((10..100).contains(&taken), "{taken}");
 }
 
 #[tokio::test]
@@ -532,9 +572,7 @@ async fn the_limit_on_items_is_exact_with_any_number_of_workers() {
             max_items,
             ..request()
         };
-        let report = dumped(&stage.deps, &request, &[memory.clone()])
-            .await
-            .unwrap();
+        let report = dumped(&stage.deps, &request, &only(&memory)).await.unwrap();
         let expected = max_items.min(100);
         assert_eq!(report.items, expected, "{parallel} {segments}");
         let mut lines = sorted(memory.lines());
@@ -557,7 +595,7 @@ async fn requests_are_sent_again_as_often_as_was_said() {
             max_retries,
             ..request()
         };
-        let outcome = dumped(&deps, &request, &[memory.clone()]).await;
+        let outcome = dumped(&deps, &request, &only(&memory)).await;
         assert_eq!(outcome.is_ok(), done, "{}", story(&outcome));
         if let Ok(report) = outcome {
             assert_eq!((report.items, report.scan.throttles), (50, 1));
@@ -646,9 +684,7 @@ async fn restorable_encodings_lead_back_to_every_item() {
             encoding: Encoding::Typed { numbers_as_strings },
             ..request()
         };
-        dumped(&stage.deps, &request, &[memory.clone()])
-            .await
-            .unwrap();
+        dumped(&stage.deps, &request, &only(&memory)).await.unwrap();
         let read: BTreeMap<String, serde_json::Value> = memory
             .lines()
             .iter()

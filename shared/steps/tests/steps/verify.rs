@@ -153,3 +153,35 @@ async fn a_store_that_cannot_be_read_is_no_bad_backup() {
         }
     }
 }
+
+/// Without hashes a file is read once, and what was counted before it was found bad is taken back.
+#[tokio::test]
+async fn the_items_of_a_bad_file_without_a_hash_do_not_count() {
+    let store = Arc::new(FakeStore::new());
+    plant(&store, "rows/a.json", item_lines(0..3000));
+    plant(
+        &store,
+        "rows/b.json",
+        format!("{}torn", item_lines(0..3000)),
+    );
+    let catalog = look_at(&store, "rows", STRICT).await.unwrap();
+    let shared: Arc<dyn ObjectStore> = store.clone();
+    let report = verify(&shared, &catalog, 1, |_| {}).await.unwrap();
+    assert_eq!((report.bad_files, report.totals.files), (1, 1));
+    assert_eq!(report.totals.items, 3000);
+    assert_eq!(report.totals.plain_bytes, report.totals.stored_bytes);
+    assert!(
+        report.bad[0].reason.contains("rows/b.json line 3001"),
+        "{:?}",
+        report.bad
+    );
+    let mut catalog = catalog;
+    catalog.files.truncate(1);
+    catalog.files[0].claims.items = Some(3001);
+    let report = verify(&shared, &catalog, 1, |_| {}).await.unwrap();
+    assert!(
+        report.bad[0].reason.contains("holds 3000 items where 3001"),
+        "{:?}",
+        report.bad
+    );
+}

@@ -1,0 +1,160 @@
+//! SIGINT and SIGTERM in the middle of a restore, and checkpoints in a file.
+
+use std::time::{Duration, Instant};
+
+use highwater_testkit::faults::{Fault, Rule};
+use highwater_testkit::generate::KeyShape;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::read_back::table_items;
+use super::restores::backed_up;
+use super::restoring::{
+    TARGET, assert_restored, completed, loaded, record, restore, restore_id, total,
+};
+use super::stage::{CONTROL, Stage, TABLE, TO, signal, told, until};
+
+const ITEMS: u64 = 1500;
+const BATCH: Fault = Fault::Delay(60);
+
+/// A stage with a backup, where every batch takes a while.
+async fn slow_stage() -> (Stage, String) {
+    let stage = Stage::with_items(ITEMS).await;
+    let backup = backed_up(&stage, TO).await;
+    let slowly = Rule::rate(BATCH, 1.0).on("BatchWriteItem");
+    stage.dynamodb_proxy.inject(slowly);
+    (stage, backup)
+}
+
+/// How many items the target has.
+async fn items_there(stage: &Stage) -> u64 {
+    let items = table_items(stage, TARGET, &KeyShape::STRING.schema()).await;
+    items.len() as u64
+}
+
+/// Types what a hint says, and `more`.
+async fn follow_hint(stage: &Stage, hint: &str, more: &[&str]) -> serde_json::Value {
+    let words: Vec<&str> = hint.split(' ').collect();
+    assert_eq!(words[0], "highwater", "{hint}");
+    let told = stage.run(&[&words[1..], more].concat()).await.done();
+    assert!(told.stderr.contains("Resuming restore "), "{told:#?}");
+    completed(&told)
+}
+
+async fn stopped_in_order(name: &str, code: i32) {
+    let (stage, backup) = slow_stage().await;
+    let id = restore_id(1);
+    let begin = restore(&backup, &["--id", id.as_str(), "--concurrency", "2"]);
+    let child = stage.spawn(&begin);
+    until("some files are loaded", async || {
+        let begun = record(&stage, CONTROL, &id).await.is_some();
+        (begun && loaded(&stage, CONTROL, &id).await.0 >= 3).then_some(())
+    })
+    .await;
+    signal(&child, name).await;
+    let told = told(child).await.failed(code, &[&format!("stopped by SIG{name}"), id.as_str()]);
+    let hint = format!("highwater restore --resume {id}");
+    assert!(told.stderr.lines().any(|line| line == format!("hint: {hint}")), "{told:#?}");
+
+    let failed = record(&stage, CONTROL, &id).await.unwrap();
+    assert_eq!(failed.status.as_str(), "failed");
+    assert!(failed.error.is_some(), "{failed:?}");
+    let (_, read) = loaded(&stage, CONTROL, &id).await;
+    assert!(read > 0 && read < ITEMS, "the signal came in the middle: {read}");
+    assert_eq!(failed.totals.written, read);
+    assert_eq!(items_there(&stage).await, read, "what was loaded is committed");
+
+    let sent = stage.dynamodb_proxy.count(BATCH);
+    let result = follow_hint(&stage, &hint, &["--json"]).await;
+    let more = stage.dynamodb_proxy.count(BATCH) - sent;
+    assert_eq!(total(&result, "written"), ITEMS);
+    assert!(more < sent + (ITEMS - read), "what was committed is not loaded again: {more}");
+    assert_restored(&stage, &KeyShape::STRING.schema()).await;
+    let done = record(&stage, CONTROL, &id).await.unwrap();
+    assert_eq!((done.status.as_str(), done.error), ("completed", None));
+    // Again is no harm.
+    let again = stage.run(&["restore", "--resume", id.as_str(), "--json"]).await.done();
+    assert_eq!(total(&completed(&again), "written"), ITEMS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigint_stops_a_restore_in_order() {
+    stopped_in_order("INT", 130).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_stops_a_restore_in_order() {
+    stopped_in_order("TERM", 143).await;
+}
+
+/// The orderly end is held up for an hour; the second signal does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_restore_at_once() {
+    let (stage, backup) = slow_stage().await;
+    let held_up = Fault::Delay(3_600_000);
+    stage.dynamodb_proxy.clear();
+    stage
+        .dynamodb_proxy
+        .inject(Rule::rate(held_up, 1.0).on("BatchWriteItem"));
+    let id = restore_id(1);
+    let mut child = stage.spawn(&restore(&backup, &["--id", id.as_str()]));
+    until("a worker writes", async || {
+        (stage.dynamodb_proxy.count(held_up) > 0).then_some(())
+    })
+    .await;
+    signal(&child, "INT").await;
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains("stopping: ") {
+            break;
+        }
+    }
+    assert_eq!(child.try_wait().unwrap(), None, "it waits for its workers");
+    let second = Instant::now();
+    signal(&child, "TERM").await;
+    let status = child.wait().await.unwrap();
+    assert!(second.elapsed() < Duration::from_secs(5), "{:?}", second.elapsed());
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(record(&stage, CONTROL, &id).await.unwrap().status.as_str(), "running");
+    stage.dynamodb_proxy.clear();
+    let hint = format!("highwater restore --resume {id}");
+    follow_hint(&stage, &hint, &["--json"]).await;
+    assert_restored(&stage, &KeyShape::STRING.schema()).await;
+}
+
+/// Checkpoints in a file, through `kill -9` and a signal; no control table is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_is_resumed_from_a_file_of_checkpoints() {
+    let (stage, backup) = slow_stage().await;
+    let id = restore_id(1);
+    let local = format!("local:{}", stage.folder.path().join("check points/control.db").display());
+    // The backup made one.
+    let tables = [TABLE, CONTROL];
+    stage.direct.delete_table().table_name(CONTROL).send().await.unwrap();
+    let more = ["--id", id.as_str(), "--concurrency", "2", "--control", &local];
+    for name in ["KILL", "TERM"] {
+        let before = stage.dynamodb_proxy.count(BATCH);
+        let child = match name {
+            "KILL" => stage.spawn(&restore(&backup, &more)),
+            _ => stage.spawn(&["restore", "--resume", id.as_str(), "--control", &local]),
+        };
+        until("it writes", async || {
+            (stage.dynamodb_proxy.count(BATCH) >= before + 12).then_some(())
+        })
+        .await;
+        signal(&child, name).await;
+        let told = told(child).await;
+        assert_eq!(told.code, (name == "TERM").then_some(143), "{told:#?}");
+        if name == "TERM" {
+            told.hinted(&format!("highwater restore --resume {id}"));
+        }
+    }
+    let other = format!("local:{}", stage.folder.path().join("other.db").display());
+    let resume = ["restore", "--resume", id.as_str(), "--json", "--control"];
+    let told = stage.run(&[&resume[..], &[&other]].concat()).await;
+    told.failed(1, &["there is no restore", id.as_str()]).hinted("--control");
+    let told = stage.run(&[&resume[..], &[&local]].concat()).await.done();
+    assert_eq!(total(&completed(&told), "read"), ITEMS);
+    assert_restored(&stage, &KeyShape::STRING.schema()).await;
+    let made = stage.tables().await;
+    assert!(!made.contains(&tables[1].to_owned()), "{made:?}");
+}
