@@ -1,9 +1,10 @@
-//! The S3 side: takes uploads and drops their bytes, but remembers names, sizes and hashes.
+//! The S3 side: takes uploads and remembers names, sizes and hashes.
 //!
-//! Buckets are addressed by path and come into being with their first object. Bodies of up to
-//! [`KEPT_BYTES`](crate::upload::KEPT_BYTES) can be read back.
+//! Buckets are addressed by path and come into being with their first object. A sink that drops what it takes can
+//! give back bodies of up to [`KEPT_BYTES`], one that keeps it all of them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
@@ -11,21 +12,23 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use thiserror::Error;
 
 use crate::answer::{Pieces, answer};
 use crate::s3::listing::Listing;
-use crate::upload::{Upload, UploadError};
+use crate::upload::{KEPT_BYTES, Upload, UploadError};
 
 mod listing;
 mod text;
 
 /// All buckets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sink {
+    /// Longer bodies are dropped.
+    most_kept: u64,
     buckets: Mutex<BTreeMap<String, Bucket>>,
 }
 
@@ -57,11 +60,10 @@ enum Refusal {
     NoSuchKey,
     #[error("{0}")]
     Upload(#[from] UploadError),
-    #[error(
-        "this was longer than {} bytes, so only its hash was kept",
-        crate::upload::KEPT_BYTES
-    )]
+    #[error("this was longer than {KEPT_BYTES} bytes, so only its hash was kept")]
     Dropped,
+    #[error("The requested range is not satisfiable")]
+    Range,
     #[error("the request is malformed: {0}")]
     Malformed(String),
     #[error("the replay server does not serve {0}")]
@@ -75,6 +77,7 @@ impl Refusal {
             Self::NoSuchKey => (StatusCode::NOT_FOUND, "NoSuchKey"),
             Self::Upload(UploadError::Checksum(_)) => (StatusCode::BAD_REQUEST, "BadDigest"),
             Self::Upload(_) => (StatusCode::BAD_REQUEST, "IncompleteBody"),
+            Self::Range => (StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange"),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "InvalidArgument"),
             Self::Dropped | Self::Unknown(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
         }
@@ -99,6 +102,24 @@ fn xml(status: StatusCode, document: &str) -> Response<Pieces> {
 }
 
 impl Sink {
+    /// A sink that drops what it takes.
+    #[must_use]
+    pub fn dropping() -> Self {
+        Self {
+            most_kept: KEPT_BYTES,
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// A sink that keeps what it takes, in memory.
+    #[must_use]
+    pub fn keeping() -> Self {
+        Self {
+            most_kept: u64::MAX,
+            buckets: Mutex::default(),
+        }
+    }
+
     /// What the keys with this prefix hold, in one bucket, or in all if `bucket` is empty.
     #[must_use]
     pub fn stored_below(&self, bucket: &str, prefix: &str) -> Stored {
@@ -137,7 +158,7 @@ impl Sink {
         let is_plain = query.keys().all(|name| name == "x-id");
         match (&parts.method, key.is_empty()) {
             (&Method::PUT, false) if is_plain => {
-                let upload = Upload::receive(&parts.headers, body).await?;
+                let upload = Upload::receive(&parts.headers, body, self.most_kept).await?;
                 self.put(bucket, key, upload, &parts.headers)
             }
             (&Method::PUT, true) if is_plain => {
@@ -213,14 +234,21 @@ impl Sink {
     }
 
     fn get(&self, bucket: &str, key: &str, asked: &HeaderMap) -> Result<Response<Pieces>, Refusal> {
-        if asked.contains_key(RANGE) {
-            return Err(Refusal::Unknown("ranges".into()));
-        }
         let buckets = self.buckets();
         let object = buckets.get(bucket).and_then(|bucket| bucket.get(key));
         let object = object.ok_or(Refusal::NoSuchKey)?;
         let body = object.upload.body.clone().ok_or(Refusal::Dropped)?;
-        let mut response = answer(StatusCode::OK, body);
+        let length = body.len();
+        let mut response = match asked.get(RANGE) {
+            None => answer(StatusCode::OK, body),
+            Some(asked) => {
+                let range = range(asked, length)?;
+                let told = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+                let mut response = answer(StatusCode::PARTIAL_CONTENT, body.slice(range));
+                tell(response.headers_mut(), CONTENT_RANGE, &told);
+                response
+            }
+        };
         object.describe(response.headers_mut(), asked);
         Ok(response)
     }
@@ -263,13 +291,33 @@ impl StoredObject {
         let wanted = asked
             .get("x-amz-checksum-mode")
             .is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"enabled"));
-        if wanted && self.upload.sha256_sent {
+        // A checksum is of the whole object.
+        if wanted && self.upload.sha256_sent && !asked.contains_key(RANGE) {
             let sha256 = HeaderName::from_static("x-amz-checksum-sha256");
             tell(headers, sha256, &BASE64.encode(self.upload.sha256));
             let kind = HeaderName::from_static("x-amz-checksum-type");
             tell(headers, kind, "FULL_OBJECT");
         }
     }
+}
+
+/// What `bytes=FIRST-LAST` or `bytes=FIRST-` names of so many bytes. Never empty.
+fn range(asked: &HeaderValue, length: usize) -> Result<Range<usize>, Refusal> {
+    let text = asked.to_str().unwrap_or_default();
+    let unknown = || Refusal::Unknown(format!("the range {text:?}"));
+    let (first, last) = text
+        .strip_prefix("bytes=")
+        .and_then(|range| range.split_once('-'))
+        .ok_or_else(unknown)?;
+    let first: usize = first.parse().map_err(|_| unknown())?;
+    let last = match last {
+        "" => usize::MAX,
+        last => last.parse().map_err(|_| unknown())?,
+    };
+    if first >= length || last < first {
+        return Err(Refusal::Range);
+    }
+    Ok(first..last.saturating_add(1).min(length))
 }
 
 fn tell(headers: &mut HeaderMap, name: HeaderName, value: &str) {

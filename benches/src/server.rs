@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::answer::Pieces;
 use crate::dynamodb::Tables;
+use crate::item_sum::ItemSum;
 use crate::s3::{Sink, Stored};
 use crate::table::{ReplayTable, Served};
 
@@ -36,17 +37,20 @@ struct Services {
 }
 
 impl ReplayServer {
-    /// Starts a server with these tables on 127.0.0.1, at `port`, or at any free one if that is 0.
+    /// Starts a server with these tables on 127.0.0.1, at `port`, or at any free one if that is 0. Uploads are
+    /// dropped.
     pub async fn start(
         port: u16,
         tables: impl IntoIterator<Item = ReplayTable>,
     ) -> io::Result<Self> {
+        Self::over(port, Tables::new(tables), Sink::dropping()).await
+    }
+
+    /// Starts a server over these services.
+    pub async fn over(port: u16, tables: Tables, sink: Sink) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let endpoint_url = format!("http://{}", listener.local_addr()?);
-        let services = Arc::new(Services {
-            tables: Tables::new(tables),
-            sink: Sink::default(),
-        });
+        let services = Arc::new(Services { tables, sink });
         Ok(Self {
             endpoint_url,
             listener: tokio::spawn(accept(listener, Arc::clone(&services))),
@@ -64,6 +68,12 @@ impl ReplayServer {
     #[must_use]
     pub fn served(&self) -> Served {
         self.services.tables.served()
+    }
+
+    /// What was written into a table that a client made; `None` if there is no such table.
+    #[must_use]
+    pub fn written(&self, table: &str) -> Option<ItemSum> {
+        self.services.tables.written(table)
     }
 
     /// What lies in the sink below a prefix.

@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-/// Bodies up to this length are kept.
-pub const KEPT_BYTES: usize = 1 << 20;
+/// Bodies up to this length are kept by a server that drops the others.
+pub const KEPT_BYTES: u64 = 1 << 20;
 /// The longest line of framing.
 const LINE_BYTES: usize = 8192;
 const SHA256: &str = "x-amz-checksum-sha256";
@@ -44,14 +44,18 @@ pub struct Upload {
     pub sha256: [u8; 32],
     /// Whether the client sent the SHA-256 for S3 to keep.
     pub sha256_sent: bool,
-    /// The bytes, up to [`KEPT_BYTES`].
+    /// The bytes, if there are no more than were to be kept.
     pub body: Option<Bytes>,
 }
 
 impl Upload {
-    /// Reads a body to its end.
-    pub async fn receive(headers: &HeaderMap, mut body: Incoming) -> Result<Self, UploadError> {
-        let mut payload = Payload::default();
+    /// Reads a body to its end, and keeps it if it has no more than `most_kept` bytes.
+    pub async fn receive(
+        headers: &HeaderMap,
+        mut body: Incoming,
+        most_kept: u64,
+    ) -> Result<Self, UploadError> {
+        let mut payload = Payload::new(most_kept);
         let mut framing = header(headers, "x-amz-content-sha256")
             .is_some_and(|claim| claim.starts_with("STREAMING-"))
             .then(Framing::default);
@@ -76,8 +80,9 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Payload {
+    most_kept: u64,
     bytes: u64,
     sha256: Sha256,
     crc32: crc32fast::Hasher,
@@ -85,11 +90,21 @@ struct Payload {
 }
 
 impl Payload {
+    fn new(most_kept: u64) -> Self {
+        Self {
+            most_kept,
+            bytes: 0,
+            sha256: Sha256::new(),
+            crc32: crc32fast::Hasher::new(),
+            kept: BytesMut::new(),
+        }
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.sha256.update(bytes);
         self.crc32.update(bytes);
-        if self.bytes <= KEPT_BYTES as u64 {
+        if self.bytes <= self.most_kept {
             self.kept.extend_from_slice(bytes);
         } else {
             self.kept = BytesMut::new();
@@ -119,7 +134,7 @@ impl Payload {
             bytes: self.bytes,
             sha256,
             sha256_sent: sent.is_some(),
-            body: (self.bytes <= KEPT_BYTES as u64).then(|| self.kept.freeze()),
+            body: (self.bytes <= self.most_kept).then(|| Bytes::from(self.kept.to_vec())),
         })
     }
 }
@@ -237,7 +252,7 @@ mod tests {
 
     /// Feeds `framed` in pieces of `size` bytes.
     fn unframed(framed: &str, size: usize) -> Result<(Payload, HeaderMap), UploadError> {
-        let (mut payload, mut framing) = (Payload::default(), Framing::default());
+        let (mut payload, mut framing) = (Payload::new(KEPT_BYTES), Framing::default());
         for piece in framed.as_bytes().chunks(size) {
             framing.take(Bytes::copy_from_slice(piece), &mut payload)?;
         }
@@ -276,7 +291,7 @@ mod tests {
     #[test]
     fn wrong_claims_are_refused() {
         let with_claim = |name: &'static str, value: &str| {
-            let mut payload = Payload::default();
+            let mut payload = Payload::new(3);
             payload.take(b"abc");
             payload.finish(&HeaderMap::from_iter([(
                 hyper::header::HeaderName::from_static(name),
@@ -300,10 +315,13 @@ mod tests {
 
     #[test]
     fn long_bodies_are_dropped() {
-        let mut payload = Payload::default();
-        payload.take(&vec![0; KEPT_BYTES]);
-        payload.take(b"x");
-        let upload = payload.finish(&HeaderMap::new()).unwrap();
-        assert_eq!((upload.bytes, upload.body), (KEPT_BYTES as u64 + 1, None));
+        for (most_kept, body) in [(1000, None), (1001, Some(1001))] {
+            let mut payload = Payload::new(most_kept);
+            payload.take(&[0; 1000]);
+            payload.take(b"x");
+            let upload = payload.finish(&HeaderMap::new()).unwrap();
+            assert_eq!(upload.bytes, 1001);
+            assert_eq!(upload.body.map(|body| body.len()), body);
+        }
     }
 }

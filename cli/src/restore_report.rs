@@ -87,18 +87,17 @@ pub fn plan(plan: &RestoreRecord, console: Console) {
 }
 
 fn cost_line(plan: &RestoreRecord, cost: &RestoreCost) -> String {
-    let mut line = "  cost ".to_owned();
-    if let Some(units) = cost.write_units {
-        line.push_str(&format!(" about {} write units", count(units)));
-        if plan.write_capacity > 0.0 && plan.engine == Engine::Write {
-            let time = seconds(units as f64 / plan.write_capacity);
-            line.push_str(&format!(", {time} at this pace"));
-        }
-    }
-    if let Some(dollars) = cost.dollars {
-        line.push_str(&format!(" ${dollars:.2}"));
-    }
-    format!("{line} ({})", cost.note)
+    let units = cost
+        .write_units
+        .map(|units| format!("about {} write units, ", count(units)));
+    let paced = plan.write_capacity > 0.0 && plan.engine == Engine::Write;
+    let time = cost.write_units.filter(|_| paced).map(|units| {
+        let time = seconds(units as f64 / plan.write_capacity);
+        format!("{time} at this pace, ")
+    });
+    let dollars = cost.dollars.map(|dollars| format!("${dollars:.2} "));
+    let known: String = [units, time, dollars].into_iter().flatten().collect();
+    format!("  cost  {known}({})", cost.note)
 }
 
 /// What became of every item, on standard output; what could not be restored, too.

@@ -14,7 +14,7 @@ const MOVIES: &[u8] = include_bytes!("../fixtures/movies.json.gz");
 const TABLE: &str = "movies";
 
 /// The films as items: `id` is their place in the file, null is NULL, numbers are N, text is S.
-fn movies() -> Vec<Value> {
+pub fn movies() -> Vec<Value> {
     let mut text = String::new();
     GzDecoder::new(MOVIES).read_to_string(&mut text).unwrap();
     let films: Vec<Map<String, Value>> = serde_json::from_str(&text).unwrap();
@@ -32,6 +32,17 @@ fn movies() -> Vec<Value> {
         Value::Object(members.chain([id]).collect())
     };
     films.iter().enumerate().map(item).collect()
+}
+
+/// Their key.
+pub fn schema() -> KeySchema {
+    KeySchema {
+        partition: KeyAttribute {
+            name: "id".to_owned(),
+            scalar_type: ScalarType::N,
+        },
+        sort: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,13 +79,7 @@ async fn real_data_goes_there_and_comes_back() {
 
     let (items, metadata) = Place::bucket(&stage, "daily").read(TABLE, &id).await;
     assert!(metadata.part_count > 4, "{metadata:?}");
-    let schema = KeySchema {
-        partition: KeyAttribute {
-            name: "id".to_owned(),
-            scalar_type: ScalarType::N,
-        },
-        sort: None,
-    };
+    let schema = schema();
     assert_same(&items, &table_items(&stage, TABLE, &schema).await);
     assert_eq!(items.len(), 3201);
     for movie in &movies {

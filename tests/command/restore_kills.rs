@@ -223,9 +223,9 @@ impl Ordeal {
             let told = self.kill_at(next, moment).await;
             match told.code {
                 Some(0) => return self.check(&attempt, &told, &expected).await,
-                Some(_) => {
-                    let told = told.failed(1, &[]);
-                    self.gave_up.push(told.error().to_owned());
+                Some(code) => {
+                    assert_eq!((code, told.stdout.as_str()), (1, ""), "{told:#?}");
+                    self.gave_up.push(told.stderr);
                 }
                 None => {
                     kills -= 1;

@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use highwater_testkit::faults::{Fault, Rule};
 use highwater_testkit::generate::KeyShape;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::read_back::table_items;
 use super::restores::backed_up;
 use super::restoring::{
-    TARGET, assert_restored, completed, loaded, record, restore, restore_id, total,
+    TARGET, assert_restored, completed, done, loaded, record, restore, restore_id, total,
 };
-use super::stage::{CONTROL, Stage, TABLE, TO, signal, told, until};
+use super::stage::{CONTROL, Stage, TO, signal, told, until};
+use super::told::Told;
 
 const ITEMS: u64 = 1500;
 const BATCH: Fault = Fault::Delay(60);
@@ -32,12 +34,19 @@ async fn items_there(stage: &Stage) -> u64 {
 }
 
 /// Types what a hint says, and `more`.
-async fn follow_hint(stage: &Stage, hint: &str, more: &[&str]) -> serde_json::Value {
+async fn follow(stage: &Stage, hint: &str) -> Value {
     let words: Vec<&str> = hint.split(' ').collect();
     assert_eq!(words[0], "highwater", "{hint}");
-    let told = stage.run(&[&words[1..], more].concat()).await.done();
+    let told = stage.run(&[&words[1..], &["--json"]].concat()).await.done();
     assert!(told.stderr.contains("Resuming restore "), "{told:#?}");
     completed(&told)
+}
+
+/// What the `hint:` line says to type.
+#[track_caller]
+fn hint(told: &Told) -> String {
+    let mut hints = told.stderr.lines().filter_map(|line| line.strip_prefix("hint: "));
+    hints.next().unwrap_or_else(|| panic!("no hint: {told:#?}")).to_owned()
 }
 
 async fn stopped_in_order(name: &str, code: i32) {
@@ -52,8 +61,8 @@ async fn stopped_in_order(name: &str, code: i32) {
     .await;
     signal(&child, name).await;
     let told = told(child).await.failed(code, &[&format!("stopped by SIG{name}"), id.as_str()]);
-    let hint = format!("highwater restore --resume {id}");
-    assert!(told.stderr.lines().any(|line| line == format!("hint: {hint}")), "{told:#?}");
+    let hint = hint(&told);
+    assert_eq!(hint, format!("highwater restore --resume {id}"));
 
     let failed = record(&stage, CONTROL, &id).await.unwrap();
     assert_eq!(failed.status.as_str(), "failed");
@@ -64,7 +73,7 @@ async fn stopped_in_order(name: &str, code: i32) {
     assert_eq!(items_there(&stage).await, read, "what was loaded is committed");
 
     let sent = stage.dynamodb_proxy.count(BATCH);
-    let result = follow_hint(&stage, &hint, &["--json"]).await;
+    let result = follow(&stage, &hint).await;
     let more = stage.dynamodb_proxy.count(BATCH) - sent;
     assert_eq!(total(&result, "written"), ITEMS);
     assert!(more < sent + (ITEMS - read), "what was committed is not loaded again: {more}");
@@ -72,8 +81,8 @@ async fn stopped_in_order(name: &str, code: i32) {
     let done = record(&stage, CONTROL, &id).await.unwrap();
     assert_eq!((done.status.as_str(), done.error), ("completed", None));
     // Again is no harm.
-    let again = stage.run(&["restore", "--resume", id.as_str(), "--json"]).await.done();
-    assert_eq!(total(&completed(&again), "written"), ITEMS);
+    let again = done(&stage, &["restore", "--resume", id.as_str()]).await;
+    assert_eq!(total(&again, "written"), ITEMS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +126,7 @@ async fn a_second_signal_ends_a_restore_at_once() {
     assert_eq!(record(&stage, CONTROL, &id).await.unwrap().status.as_str(), "running");
     stage.dynamodb_proxy.clear();
     let hint = format!("highwater restore --resume {id}");
-    follow_hint(&stage, &hint, &["--json"]).await;
+    follow(&stage, &hint).await;
     assert_restored(&stage, &KeyShape::STRING.schema()).await;
 }
 
@@ -126,11 +135,11 @@ async fn a_second_signal_ends_a_restore_at_once() {
 async fn a_restore_is_resumed_from_a_file_of_checkpoints() {
     let (stage, backup) = slow_stage().await;
     let id = restore_id(1);
-    let local = format!("local:{}", stage.folder.path().join("check points/control.db").display());
+    let local = format!("local:{}", stage.folder.path().join("checkpoints/control.db").display());
     // The backup made one.
-    let tables = [TABLE, CONTROL];
     stage.direct.delete_table().table_name(CONTROL).send().await.unwrap();
     let more = ["--id", id.as_str(), "--concurrency", "2", "--control", &local];
+    let mut resume = String::new();
     for name in ["KILL", "TERM"] {
         let before = stage.dynamodb_proxy.count(BATCH);
         let child = match name {
@@ -145,16 +154,16 @@ async fn a_restore_is_resumed_from_a_file_of_checkpoints() {
         let told = told(child).await;
         assert_eq!(told.code, (name == "TERM").then_some(143), "{told:#?}");
         if name == "TERM" {
-            told.hinted(&format!("highwater restore --resume {id}"));
+            resume = hint(&told);
         }
     }
     let other = format!("local:{}", stage.folder.path().join("other.db").display());
-    let resume = ["restore", "--resume", id.as_str(), "--json", "--control"];
-    let told = stage.run(&[&resume[..], &[&other]].concat()).await;
+    let told = stage.run(&["restore", "--resume", id.as_str(), "--control", &other]).await;
     told.failed(1, &["there is no restore", id.as_str()]).hinted("--control");
-    let told = stage.run(&[&resume[..], &[&local]].concat()).await.done();
-    assert_eq!(total(&completed(&told), "read"), ITEMS);
+    // The hint names the file, or it would not work as printed.
+    let result = follow(&stage, &resume).await;
+    assert_eq!(total(&result, "read"), ITEMS);
     assert_restored(&stage, &KeyShape::STRING.schema()).await;
     let made = stage.tables().await;
-    assert!(!made.contains(&tables[1].to_owned()), "{made:?}");
+    assert!(!made.contains(&CONTROL.to_owned()), "{made:?}");
 }

@@ -96,17 +96,22 @@ pub async fn assert_restored(stage: &Stage, schema: &KeySchema) {
     );
 }
 
-/// `restore ID --from TO --to TARGET --json`, and more.
+/// `restore ID --from TO --to TARGET`, and more.
 pub fn restore<'a>(backup: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let begin = ["restore", backup, "--from", TO, "--to", TARGET, "--json"];
+    let begin = ["restore", backup, "--from", TO, "--to", TARGET];
     [&begin[..], more].concat()
 }
 
-/// Loads a file of lines into a new table of this key.
-pub fn load_lines<'a>(file: &'a Path, key: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+/// `restore FILE --to TARGET --key KEY`, and more.
+pub fn restore_lines<'a>(file: &'a Path, key: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let file = file.to_str().unwrap();
-    let begin = ["restore", file, "--to", TARGET, "--key", key, "--json"];
+    let begin = ["restore", file, "--to", TARGET, "--key", key];
     [&begin[..], more].concat()
+}
+
+/// Runs a restore or a load that must go well, and gives its result.
+pub async fn done(stage: &Stage, arguments: &[&str]) -> Value {
+    completed(&stage.run(&[arguments, &["--json"]].concat()).await.done())
 }
 
 /// Writes a file into the stage's folder.

@@ -34,7 +34,7 @@ pub struct Stage {
     /// Clients that share nothing with the code that is tested.
     pub direct: aws_sdk_dynamodb::Client,
     pub s3: aws_sdk_s3::Client,
-    _s3: EmbeddedS3,
+    s3_engine: EmbeddedS3,
     _folder: TempDir,
 }
 
@@ -57,9 +57,14 @@ impl Stage {
             s3: clients::s3(s3.endpoint_url()),
             clients,
             dynamodb,
-            _s3: s3,
+            s3_engine: s3,
             _folder: folder,
         }
+    }
+
+    /// Where the bucket's engine listens.
+    pub fn s3_url(&self) -> &str {
+        self.s3_engine.endpoint_url()
     }
 
     /// A request to back `table` up to this stage's bucket.

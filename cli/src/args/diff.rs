@@ -2,13 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args as ClapArgs};
 use highwater_domain::layout::Destination;
 
-fn yes_or_no() -> BoolishValueParser {
-    BoolishValueParser::new()
-}
+use super::yes_or_no;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args as ClapArgs, ValueEnum};
 use highwater_domain::encoding::Encoding;
 use highwater_domain::ids::TableRef;
 use highwater_domain::layout::Destination;
 
+use super::backup::{Selection, parse_part_size};
 use super::dyndump_place::DyndumpPlace;
-use super::{Selection, parse_part_size};
+use super::yes_or_no;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,10 +23,6 @@ Examples:
 A dump keeps no checkpoints, no table settings and no stream position: `highwater backup` does.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal. docs/DYNDUMP.md lists
 every flag and variable of dyndump's with ours.";
-
-fn yes_or_no() -> BoolishValueParser {
-    BoolishValueParser::new()
-}
 
 /// `highwater dump`.
 #[derive(ClapArgs, Debug)]

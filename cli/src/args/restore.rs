@@ -2,32 +2,56 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ArgGroup, Args as ClapArgs, ValueEnum};
 use highwater_domain::ids::TableRef;
 use highwater_domain::key_filter::KeyFilter;
 use highwater_domain::layout::Destination;
 use highwater_domain::restore::RestoreId;
 
-fn yes_or_no() -> BoolishValueParser {
-    BoolishValueParser::new()
-}
+use super::yes_or_no;
+
+/// Flags that a resume does not take: the plan was frozen when the restore began.
+pub const FROZEN: [&str; 20] = [
+    "backup",
+    "from",
+    "to",
+    "id",
+    "dry_run",
+    "into_existing",
+    "allow_overwrite",
+    "filter",
+    "max_items",
+    "rejects",
+    "fail_fast",
+    "skip_checks",
+    "allow_incomplete",
+    "key",
+    "engine",
+    "billing",
+    "stream_first",
+    "no_ttl",
+    "load_write_capacity",
+    "deletion_protection",
+];
 
 const RESTORE_EXAMPLES: &str = "\
 Examples:
-  highwater restore s3://bkt/backups/orders/AWSDynamoDB/01768385930622-efd1a093 --to orders-restored
+  highwater restore s3://bkt/exports/AWSDynamoDB/01768385930622-efd1a093 --to orders --key id:S
   highwater restore 01768385930622-efd1a093 --from s3://bkt/backups --to orders-restored
   highwater restore ./movies.json.gz --to movies --key year:N,title:S
   highwater restore s3://bkt/old/dyndump-prefix --to orders --into-existing
   highwater restore 01768385930622-efd1a093 --from s3://bkt/backups --to orders --dry-run
   highwater restore --resume 01768385999000-1b2c3d4e
 
-A backup is any of: a Highwater snapshot, a dyndump backup, an AWS full or incremental export, or
-DynamoDB-JSON lines in a file, a folder or on standard input (-). A new table gets the keys, indexes,
-billing, TTL, stream, tags and protection of the one that was backed up, where the backup knows them.
+`highwater list s3://BUCKET/PREFIX` shows the ids of the backups that are there.
 
-Every item is accounted for: read = written + skipped + rejected. Exit codes: 0 done, 1 failed or some
-items rejected, 2 wrong usage, 130 or 143 stopped by a signal (the restore can be resumed).";
+A backup is any of: a Highwater snapshot, a dyndump backup, an AWS full or incremental export,
+or DynamoDB-JSON lines in a file, a folder or on standard input (-). A new table gets the keys,
+indexes, billing, TTL, stream, tags and protection of the one that was backed up, as far as the
+backup knows them; what it cannot have is listed.
+
+Every item is accounted for: read = written + skipped + rejected. Exit codes: 0 done, 1 failed
+or some items rejected, 2 wrong usage, 130 or 143 stopped by a signal (it can be resumed).";
 
 /// `highwater restore`.
 #[derive(ClapArgs, Debug)]
@@ -48,7 +72,7 @@ pub struct Restore {
     )]
     pub to: Option<TableRef>,
     /// Go on with the restore of this id; its plan stays, capacity and concurrency may change.
-    #[arg(long, env = "HIGHWATER_RESUME", value_name = "ID", conflicts_with_all = ["id", "dry_run"])]
+    #[arg(long, env = "HIGHWATER_RESUME", value_name = "ID")]
     pub resume: Option<RestoreId>,
     /// The id to give the restore; a new one by default.
     #[arg(long, env = "HIGHWATER_ID", value_name = "ID")]
@@ -60,7 +84,7 @@ pub struct Restore {
     #[arg(long, env = "HIGHWATER_INTO_EXISTING", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub into_existing: bool,
     #[command(flatten)]
-    pub items: Items,
+    pub items: ItemFlags,
     #[command(flatten)]
     pub pace: WritePace,
     #[command(flatten)]
@@ -70,7 +94,11 @@ pub struct Restore {
 /// Which items, and how strictly.
 #[derive(ClapArgs, Debug, Default)]
 #[command(next_help_heading = "Items")]
-pub struct Items {
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that is given or not"
+)]
+pub struct ItemFlags {
     /// With an existing table: replace items that it has already.
     #[arg(long, env = "HIGHWATER_ALLOW_OVERWRITE", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub allow_overwrite: bool,
@@ -230,7 +258,7 @@ pub struct Load {
     #[arg(long, env = "HIGHWATER_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub dry_run: bool,
     #[command(flatten)]
-    pub items: Items,
+    pub items: ItemFlags,
     #[command(flatten)]
     pub pace: WritePace,
 }

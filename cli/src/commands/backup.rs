@@ -13,7 +13,8 @@ use highwater_steps::request::BackupRequest;
 use highwater_steps::{Deps, StepError, StopFlag, plan_backup, status};
 use serde_json::json;
 
-use crate::args::{self, Backup, Global};
+use crate::args::Global;
+use crate::args::backup::{self, Backup};
 use crate::connect::{self, Absent, Control};
 use crate::console::Console;
 use crate::error::CliError;
@@ -161,8 +162,8 @@ fn request(args: &Backup) -> BackupRequest {
         values: selection.values.iter().cloned().collect(),
         max_items: selection.max_items.filter(|items| *items > 0),
         compression: shape.compression.map(|compression| match compression {
-            args::Compression::Gzip => Compression::Gzip,
-            args::Compression::Zstd => Compression::Zstd,
+            backup::Compression::Gzip => Compression::Gzip,
+            backup::Compression::Zstd => Compression::Zstd,
         }),
         part_bytes: shape.part_size,
     }

@@ -15,6 +15,7 @@ use crate::console::Console;
 use crate::dyndump_store;
 use crate::error::CliError;
 use crate::format::{bytes, count};
+use crate::job_log::JobLog;
 
 /// Deletes a backup, after asking.
 pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(), CliError> {
@@ -27,11 +28,22 @@ pub async fn run(args: &Delete, global: &Global, console: Console) -> Result<(),
     if let Some((store, keys)) = dyndump_store::of(which, global).await? {
         return dyndump::run(args, store.as_ref(), &keys, console).await;
     }
-    snapshot(args, global, console).await
+    let log = JobLog::open(args.talk.log_to.as_deref(), &args.talk.log_timestamp)?;
+    let outcome = snapshot(args, global, console, &log).await;
+    match &outcome {
+        Ok(()) => log.line("Delete completed OK"),
+        Err(error) => log.line(&format!("Delete failed error={error}")),
+    }
+    outcome
 }
 
 /// Deletes one of Highwater's own backups.
-async fn snapshot(args: &Delete, global: &Global, console: Console) -> Result<(), CliError> {
+async fn snapshot(
+    args: &Delete,
+    global: &Global,
+    console: Console,
+    log: &JobLog,
+) -> Result<(), CliError> {
     let which = &args.which;
     let (id, from) = which.of_highwater()?;
     let store = connect::store(global, from).await?;
@@ -55,6 +67,10 @@ async fn snapshot(args: &Delete, global: &Global, console: Console) -> Result<()
     if !args.force {
         confirm(console, &question)?;
     }
+    log.line(&format!(
+        "Beginning delete prefix={place} parts={}",
+        deletion.parts.len()
+    ));
     for stray in &deletion.left_alone {
         console.say(&format!(
             "{} is no part of the backup and stays",

@@ -12,7 +12,7 @@ use highwater_steps::{RestoreDeps, StepError, StopFlag, restore_status};
 
 use crate::args::Global;
 use crate::args::restore::{
-    BillingArg, EngineArg, Items, Load, NewTable, OnOff, Restore, WritePace,
+    BillingArg, EngineArg, ItemFlags, Load, NewTable, OnOff, Restore, WritePace,
 };
 use crate::backup_place::{self, BackupPlace};
 use crate::connect::{self, Absent, Control};
@@ -98,7 +98,7 @@ fn paced(pace: &WritePace) -> RestoreRequest {
     }
 }
 
-fn of_items(items: &Items, into_existing: bool) -> Result<RestoreRequest, CliError> {
+fn of_items(items: &ItemFlags, into_existing: bool) -> Result<RestoreRequest, CliError> {
     if items.allow_overwrite && !into_existing {
         return Err(CliError::Usage(
             "--allow-overwrite needs --into-existing: a new table has no items".into(),

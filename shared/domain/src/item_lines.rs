@@ -15,8 +15,10 @@ use crate::packing::{UnpackError, Unpacked};
 use crate::part_reader::PartError;
 use crate::table_writer::WriteOp;
 
+mod json_walk;
 mod record_shape;
 
+use json_walk::first_of;
 use record_shape::Found;
 
 /// The most bytes that one record may have. An item has at most 400 KB by DynamoDB's count; as JSON, with every
@@ -173,7 +175,7 @@ impl<R: Read> ItemLines<R> {
         let mut from = 0;
         while let Some(found) = passed
             .get(from..)
-            .and_then(|rest| record_shape::first_of(rest, b'\n', b'\n'))
+            .and_then(|rest| first_of(rest, b'\n', b'\n'))
         {
             breaks += 1;
             from += found + 1;
@@ -189,7 +191,7 @@ impl<R: Read> ItemLines<R> {
         let length = loop {
             let rest = self.rest();
             let unseen = rest.get(searched..).unwrap_or_default();
-            if let Some(found) = record_shape::first_of(unseen, b'\n', b'\n') {
+            if let Some(found) = first_of(unseen, b'\n', b'\n') {
                 break searched + found + 1;
             }
             searched = rest.len();
@@ -311,7 +313,7 @@ fn op(text: &[u8], found: Found) -> WriteOp {
     let body = |span: std::ops::Range<usize>| {
         let raw = text.get(span).unwrap_or_default();
         // A line break cannot stand inside a JSON string: where there is one, it is layout.
-        if record_shape::first_of(raw, b'\n', b'\r').is_some() {
+        if first_of(raw, b'\n', b'\r').is_some() {
             Bytes::from(compacted(raw))
         } else {
             Bytes::copy_from_slice(raw)

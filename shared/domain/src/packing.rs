@@ -445,7 +445,7 @@ mod tests {
     }
 
     fn text() -> Vec<u8> {
-        (0..2000_u32)
+        (0..400_u32)
             .flat_map(|n| format!("line {n}\n").into_bytes())
             .collect()
     }

@@ -96,6 +96,7 @@ pub async fn compare(
     let (mut pass_a, mut pass_b) = (pass(Side::A, a), pass(Side::B, b));
     let (found_a, found_b) = tokio::try_join!(pass_a.read(), pass_b.read())?;
     require_claims(a.as_ref(), &found_a)?;
+    require_claims(b.as_ref(), &found_b)?;
     let buckets = found_a.digests.differing(&found_b.digests);
     let mut comparison = Comparison {
         equal: buckets.is_empty(),

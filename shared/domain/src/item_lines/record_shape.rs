@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use wide::u8x16;
+
+use super::json_walk::Walk;
 
 /// Where in the record's text the item or the key is.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ pub(super) fn wrapped(text: &[u8]) -> Result<Found, String> {
 
 /// An item and nothing around it.
 pub(super) fn bare(text: &[u8]) -> Result<Found, String> {
-    Walk { text, at: 0 }.item().map(Found::Put)
+    Walk::new(text).item().map(Found::Put)
 }
 
 /// Either of the two. An item may have one attribute, and that may be called `Item`: the grammar of attribute
@@ -248,21 +249,6 @@ fn attribute_names<'a>(text: &'a [u8], span: &Range<usize>) -> Result<Vec<&'a [u
     Ok(names)
 }
 
-/// Where the first of either byte is.
-pub(super) fn first_of(bytes: &[u8], one: u8, other: u8) -> Option<usize> {
-    let (chunks, tail) = bytes.as_chunks::<16>();
-    let (one_lane, other_lane) = (u8x16::splat(one), u8x16::splat(other));
-    for (index, chunk) in chunks.iter().enumerate() {
-        let lane = u8x16::new(*chunk);
-        let found = (lane.simd_eq(one_lane) | lane.simd_eq(other_lane)).to_bitmask();
-        if found != 0 {
-            return Some(16 * index + found.trailing_zeros() as usize);
-        }
-    }
-    let found = tail.iter().position(|byte| *byte == one || *byte == other);
-    found.map(|at| 16 * chunks.len() + at)
-}
-
 /// Whether a member's name, given with its quotes, says `word`, escaped or not.
 fn is_named(name: &[u8], word: &str) -> bool {
     if name.contains(&b'\\') {
@@ -271,145 +257,4 @@ fn is_named(name: &[u8], word: &str) -> bool {
     name.strip_prefix(b"\"")
         .and_then(|name| name.strip_suffix(b"\""))
         == Some(word.as_bytes())
-}
-
-/// A walk over a text that is known to be JSON. Behind the text's end it finds zeros, and stops.
-struct Walk<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Walk<'a> {
-    /// Begins behind the `{` of an object.
-    fn into(text: &'a [u8]) -> Self {
-        let mut walk = Self { text, at: 0 };
-        walk.peek();
-        walk.at += 1;
-        walk
-    }
-
-    fn rest(&self) -> &'a [u8] {
-        self.text.get(self.at..).unwrap_or_default()
-    }
-
-    fn slice(&self, span: &Range<usize>) -> &'a [u8] {
-        self.text.get(span.clone()).unwrap_or_default()
-    }
-
-    /// A name for a message, cut if it is long.
-    fn shown(&self, name: &Range<usize>) -> String {
-        let name = self.slice(name);
-        let short = name.get(..64).unwrap_or(name);
-        let dots = if short.len() < name.len() { "…" } else { "" };
-        format!("{}{dots}", String::from_utf8_lossy(short))
-    }
-
-    /// The next byte that is not white space; the walk stops on it.
-    fn peek(&mut self) -> u8 {
-        // Most JSON has no white space.
-        if let Some(byte) = self.text.get(self.at).filter(|byte| **byte > b' ') {
-            return *byte;
-        }
-        let space = |byte: &&u8| super::is_space(**byte);
-        self.at += self.rest().iter().take_while(space).count();
-        self.rest().first().copied().unwrap_or(0)
-    }
-
-    /// The next member's name with its quotes, the walk behind its `:`; `None`, and the walk behind the `}`, at
-    /// the object's end.
-    fn name(&mut self) -> Option<Range<usize>> {
-        if self.peek() == b',' {
-            self.at += 1;
-        }
-        if self.peek() != b'"' {
-            self.at += 1;
-            return None;
-        }
-        let start = self.at;
-        self.string();
-        let name = start..self.at;
-        self.peek();
-        self.at += 1;
-        Some(name)
-    }
-
-    fn string(&mut self) {
-        self.at += 1;
-        loop {
-            let Some(length) = first_of(self.rest(), b'"', b'\\') else {
-                self.at = self.text.len();
-                return;
-            };
-            self.at += length;
-            if self.rest().first() == Some(&b'"') {
-                self.at += 1;
-                return;
-            }
-            self.at += 2;
-        }
-    }
-
-    /// Moves behind the value that begins here.
-    fn value(&mut self) {
-        let mut depth = 0_usize;
-        loop {
-            match self.peek() {
-                0 => return,
-                b'"' => self.string(),
-                b'{' | b'[' => {
-                    depth += 1;
-                    self.at += 1;
-                }
-                b'}' | b']' => {
-                    depth = depth.saturating_sub(1);
-                    self.at += 1;
-                }
-                b',' | b':' => self.at += 1,
-                _ => {
-                    let scalar = |byte: &&u8| {
-                        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
-                    };
-                    self.at += self.rest().iter().take_while(scalar).count().max(1);
-                }
-            }
-            if depth == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Moves behind the object that begins here.
-    fn object(&mut self) -> Result<Range<usize>, String> {
-        if self.peek() != b'{' {
-            return Err("it is not an object".into());
-        }
-        let start = self.at;
-        self.value();
-        Ok(start..self.at)
-    }
-
-    /// Moves behind the value of the attribute called `name`, which must be an object.
-    fn attribute(&mut self, name: &Range<usize>) -> Result<(), String> {
-        if self.peek() == b'{' {
-            self.value();
-            return Ok(());
-        }
-        let name = self.shown(name);
-        Err(format!(
-            "attribute {name} is no attribute value of DynamoDB JSON, as {{\"S\":\"text\"}} would be"
-        ))
-    }
-
-    /// Moves behind the item that begins here.
-    fn item(&mut self) -> Result<Range<usize>, String> {
-        if self.peek() != b'{' {
-            return Err("the item is not an object".into());
-        }
-        let start = self.at;
-        self.at += 1;
-        while let Some(name) = self.name() {
-            self.attribute(&name)?;
-        }
-        Ok(start..self.at)
-    }
 }

@@ -651,6 +651,18 @@ async fn dd_20_a_stop_marks_it_failed_and_shows_nothing() {
     );
 }
 
+/// B6's other half: dyndump still uploaded what it had of a part.
+#[tokio::test]
+async fn b6_what_is_given_up_uploads_no_half_part() {
+    let stage = Stage::of_items(0);
+    let parts = begin(&stage, stage.store.clone(), 1 << 20).await;
+    parts.write(noise_line().into()).await.unwrap();
+    parts.abandon().await.unwrap();
+    assert_eq!(stage.store.keys(), [keys().metadata()]);
+    assert_eq!(metadata(&stage.store).await.status, Status::Failed);
+    assert!(parts.write(noise_line().into()).await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_a_sink_that_never_answers() {
     let stage = Stage::of_items(50);
@@ -727,7 +739,7 @@ async fn dd_17_parts_go_first_the_metadata_last_and_strays_stay() {
         "test-prefix-part-ignore-this.json.gz",
         "test-prefix-2-meta.json",
     ];
-    strays.map(|stray| store.plant(object(stray, "x")));
+    let _ = strays.map(|stray| store.plant(object(stray, "x")));
     let counting = Arc::new(Counting::new());
     let counted = Intercepted::new(&store, &counting);
     assert!(

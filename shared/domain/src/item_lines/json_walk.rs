@@ -1,0 +1,166 @@
+//! Finds its way in a text that the parser has checked, without building anything from it.
+
+use std::ops::Range;
+
+use wide::u8x16;
+
+/// Where the first of either byte is.
+pub(super) fn first_of(bytes: &[u8], one: u8, other: u8) -> Option<usize> {
+    let (chunks, tail) = bytes.as_chunks::<16>();
+    let (one_lane, other_lane) = (u8x16::splat(one), u8x16::splat(other));
+    for (index, chunk) in chunks.iter().enumerate() {
+        let lane = u8x16::new(*chunk);
+        let found = (lane.simd_eq(one_lane) | lane.simd_eq(other_lane)).to_bitmask();
+        if found != 0 {
+            return Some(16 * index + found.trailing_zeros() as usize);
+        }
+    }
+    let found = tail.iter().position(|byte| *byte == one || *byte == other);
+    found.map(|at| 16 * chunks.len() + at)
+}
+
+/// A walk over a text that is known to be JSON. Behind the text's end it finds zeros, and stops.
+pub(super) struct Walk<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins at the start of the text.
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Begins behind the `{` of an object.
+    pub(super) fn into(text: &'a [u8]) -> Self {
+        let mut walk = Self::new(text);
+        walk.peek();
+        walk.at += 1;
+        walk
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    pub(super) fn slice(&self, span: &Range<usize>) -> &'a [u8] {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    /// A name for a message, cut if it is long.
+    pub(super) fn shown(&self, name: &Range<usize>) -> String {
+        let name = self.slice(name);
+        let short = name.get(..64).unwrap_or(name);
+        let dots = if short.len() < name.len() { "…" } else { "" };
+        format!("{}{dots}", String::from_utf8_lossy(short))
+    }
+
+    /// The next byte that is not white space; the walk stops on it.
+    fn peek(&mut self) -> u8 {
+        // Most JSON has no white space.
+        if let Some(byte) = self.text.get(self.at).filter(|byte| **byte > b' ') {
+            return *byte;
+        }
+        let space = |byte: &&u8| super::is_space(**byte);
+        self.at += self.rest().iter().take_while(space).count();
+        self.rest().first().copied().unwrap_or(0)
+    }
+
+    /// The next member's name with its quotes, the walk behind its `:`; `None`, and the walk behind the `}`, at
+    /// the object's end.
+    pub(super) fn name(&mut self) -> Option<Range<usize>> {
+        if self.peek() == b',' {
+            self.at += 1;
+        }
+        if self.peek() != b'"' {
+            self.at += 1;
+            return None;
+        }
+        let start = self.at;
+        self.string();
+        let name = start..self.at;
+        self.peek();
+        self.at += 1;
+        Some(name)
+    }
+
+    fn string(&mut self) {
+        self.at += 1;
+        loop {
+            let Some(length) = first_of(self.rest(), b'"', b'\\') else {
+                self.at = self.text.len();
+                return;
+            };
+            self.at += length;
+            if self.rest().first() == Some(&b'"') {
+                self.at += 1;
+                return;
+            }
+            self.at += 2;
+        }
+    }
+
+    /// Moves behind the value that begins here.
+    pub(super) fn value(&mut self) {
+        let mut depth = 0_usize;
+        loop {
+            match self.peek() {
+                0 => return,
+                b'"' => self.string(),
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    self.at += 1;
+                }
+                b',' | b':' => self.at += 1,
+                _ => {
+                    let scalar = |byte: &&u8| {
+                        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
+                    };
+                    self.at += self.rest().iter().take_while(scalar).count().max(1);
+                }
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Moves behind the object that begins here.
+    pub(super) fn object(&mut self) -> Result<Range<usize>, String> {
+        if self.peek() != b'{' {
+            return Err("it is not an object".into());
+        }
+        let start = self.at;
+        self.value();
+        Ok(start..self.at)
+    }
+
+    /// Moves behind the value of the attribute called `name`, which must be an object.
+    pub(super) fn attribute(&mut self, name: &Range<usize>) -> Result<(), String> {
+        if self.peek() == b'{' {
+            self.value();
+            return Ok(());
+        }
+        let name = self.shown(name);
+        Err(format!(
+            "attribute {name} is no attribute value of DynamoDB JSON, as {{\"S\":\"text\"}} would be"
+        ))
+    }
+
+    /// Moves behind the item that begins here.
+    pub(super) fn item(&mut self) -> Result<Range<usize>, String> {
+        if self.peek() != b'{' {
+            return Err("the item is not an object".into());
+        }
+        let start = self.at;
+        self.at += 1;
+        while let Some(name) = self.name() {
+            self.attribute(&name)?;
+        }
+        Ok(start..self.at)
+    }
+}

@@ -1,0 +1,126 @@
+//! One answer that gets lost, one request that arrives twice, or one refusal, at each request of a restore in turn.
+
+use futures::future::join_all;
+use highwater_testkit::faults::{Fault, Rule};
+use highwater_testkit::generate::{Generator, KeyShape};
+use highwater_testkit::tables::NewTable;
+
+use super::read_back::{assert_same, table_items};
+use super::restores::backed_up;
+use super::restoring::{assert_accounted_for, completed, total};
+use super::stage::{Stage, TABLE, TO};
+
+const ITEMS: u64 = 60;
+
+/// How a table is filled: `--to` a new one, or one that is there.
+const WAYS: [&[&str]; 3] = [
+    &[],
+    &["--into-existing"],
+    &["--into-existing", "--allow-overwrite"],
+];
+
+/// A table with settings that are made after the load, so that their calls are struck, too.
+async fn furnished_stage() -> (Stage, String) {
+    let stage = Stage::start().await;
+    let table = NewTable::new(TABLE, KeyShape::STRING)
+        .with_stream()
+        .with_ttl("expires")
+        .with_tag("team", "orders");
+    table.create(&stage.direct).await.unwrap();
+    let items = Generator::small(7, KeyShape::STRING).items(ITEMS);
+    let items = items.map(|item| item.json()).collect();
+    stage.dynamodb.import(TABLE, items).await.unwrap();
+    let backup = backed_up(&stage, TO).await;
+    (stage, backup)
+}
+
+/// Restores with `fault` at the first, second, … request of a kind, until a restore makes fewer of them. Gives how
+/// often it struck and the stories of restores that failed.
+async fn at_each(operation: &str, fault: Fault, way: &[&str]) -> (u32, Vec<String>) {
+    let (stage, backup) = furnished_stage().await;
+    let schema = KeyShape::STRING.schema();
+    let expected = table_items(&stage, TABLE, &schema).await;
+    let mut failed = Vec::new();
+    for nth in 1.. {
+        for proxy in [&stage.dynamodb_proxy, &stage.s3_proxy] {
+            proxy.clear();
+            proxy.inject(Rule::nth(fault, u64::from(nth)).on(operation));
+        }
+        let struck = || stage.dynamodb_proxy.count(fault) + stage.s3_proxy.count(fault);
+        let before = struck();
+        let target = format!("target-{nth}");
+        if !way.is_empty() {
+            let table = NewTable::new(&target, KeyShape::STRING);
+            table.create(&stage.direct).await.unwrap();
+        }
+        let begin = ["restore", &backup, "--from", TO, "--to", &target, "--json"];
+        let told = stage.run(&[&begin[..], way].concat()).await;
+        if struck() == before {
+            return (nth - 1, failed);
+        }
+        if told.code == Some(0) {
+            let result = completed(&told);
+            assert_accounted_for(&result);
+            assert_eq!(total(&result, "read"), ITEMS);
+            if fault == Fault::LoseAnswer {
+                assert_eq!(total(&result, "written"), ITEMS, "{operation} {nth}: {result}");
+            }
+            assert_same(&table_items(&stage, &target, &schema).await, &expected);
+        } else {
+            failed.push(format!("{fault:?} at {operation} {nth} {way:?}: {}", told.error()));
+        }
+    }
+    unreachable!()
+}
+
+async fn at_every(operations: &[&str], faults: &[Fault], ways: &[&[&str]], least: u32) {
+    let combined = operations.iter().flat_map(|operation| {
+        let with_fault = move |fault: &Fault| ways.iter().map(move |way| (*operation, *fault, *way)).collect::<Vec<_>>();
+        faults.iter().flat_map(with_fault).collect::<Vec<_>>()
+    });
+    let outcomes = join_all(combined.map(|(operation, fault, way)| at_each(operation, fault, way))).await;
+    let struck: u32 = outcomes.iter().map(|(struck, _)| struck).sum();
+    let failed: Vec<String> = outcomes.into_iter().flat_map(|(_, failed)| failed).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(struck >= least, "only {struck} requests struck");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_get_lost_or_a_request_come_twice_at_any_write_of_a_restore() {
+    let settings = ["CreateTable", "UpdateTable", "UpdateTimeToLive", "TagResource", "UntagResource"];
+    let faults = [Fault::LoseAnswer, Fault::Duplicate];
+    at_every(&settings, &faults, &WAYS[..1], 6).await;
+    let items = ["PutItem", "UpdateItem", "TransactWriteItems", "BatchWriteItem"];
+    at_every(&items, &faults[..1], &WAYS[1..], 40).await;
+    at_every(&["BatchWriteItem", "PutItem"], &faults[1..], &WAYS[1..2], 40).await;
+}
+
+/// A busy moment of DynamoDB or S3 when a restore begins or ends is no reason not to do it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_refusal_at_the_start_or_end_of_a_restore_is_tried_again() {
+    let looks = ["DescribeTable", "DescribeTimeToLive", "ListTagsOfResource", "GetObject", "HeadObject", "ListObjectsV2", "GetItem", "Query"];
+    at_every(&looks, &[Fault::Throttle], &WAYS[..1], 10).await;
+    at_every(&["CreateTable", "UpdateTimeToLive", "UpdateTable", "BatchWriteItem"], &[Fault::ServerError, Fault::Throttle, Fault::DropRequest], &WAYS[..1], 8).await;
+}
+
+/// An answer that was damaged on its way is not believed: what is restored is what was backed up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_a_downloaded_part_is_noticed() {
+    let (stage, backup) = furnished_stage().await;
+    let data = Rule::nth(Fault::CorruptAnswer, 1).on("GetObject").under("/backups/daily/orders/AWSDynamoDB/");
+    for nth in 1..=8 {
+        stage.s3_proxy.clear();
+        let below = format!("/backups/daily/orders/AWSDynamoDB/{backup}/data/");
+        stage.s3_proxy.inject(Rule::nth(Fault::CorruptAnswer, nth).on("GetObject").under(&below));
+        let target = format!("target-{nth}");
+        let told = stage.run(&["restore", &backup, "--from", TO, "--to", &target, "--json"]).await;
+        if told.code == Some(0) {
+            let schema = KeyShape::STRING.schema();
+            assert_same(&table_items(&stage, &target, &schema).await, &table_items(&stage, TABLE, &schema).await);
+        } else {
+            told.failed(1, &["data/"]);
+        }
+    }
+    drop(data);
+    assert!(stage.s3_proxy.count(Fault::CorruptAnswer) >= 3);
+}
