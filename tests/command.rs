@@ -11,11 +11,13 @@
 
 mod command {
     mod backups;
+    mod corrupt_backups;
     mod demo;
     mod denied;
     mod denying_proxy;
     mod dump;
     mod environment;
+    mod extreme_items;
     mod full_disk;
     mod kills;
     mod local_control;
@@ -24,7 +26,15 @@ mod command {
     mod places;
     mod read_back;
     mod refusals;
+    mod restore_faults;
+    mod restore_kills;
+    mod restore_lines;
+    mod restore_refusals;
+    mod restore_selections;
+    mod restore_settings;
+    mod restore_signals;
     mod restores;
+    mod restoring;
     mod selections;
     mod signals;
     mod stage;

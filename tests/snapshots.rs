@@ -13,6 +13,7 @@ mod snapshots {
     mod export_rules;
     mod multiset;
     mod recording;
+    mod round_trip;
     mod settings;
     mod stage;
 }

@@ -34,12 +34,26 @@ pub async fn run(
 ) -> Result<BackupRun, RunError> {
     let before = server.served();
     let to = format!("s3://{BUCKET}");
-    let fixed = ["backup", table, "--to", &to, "--segments", "4", "--read-capacity", "0"];
-    let arguments = fixed.map(OsString::from).into_iter().chain(more.iter().cloned());
+    let fixed = [
+        "backup",
+        table,
+        "--to",
+        &to,
+        "--segments",
+        "4",
+        "--read-capacity",
+        "0",
+    ];
+    let arguments = fixed
+        .map(OsString::from)
+        .into_iter()
+        .chain(more.iter().cloned());
     let ended = highwater.run(arguments, 0).await?;
-    let served = since(before, server.served());
+    let counted = since(before, server.served());
     let url = ended.result["url"].as_str();
-    let url = url.ok_or_else(|| RunError::Result("url".into()))?.to_owned();
+    let url = url
+        .ok_or_else(|| RunError::Result("url".into()))?
+        .to_owned();
     let root = url
         .strip_prefix("s3://")
         .and_then(|url| url.split_once('/'))
@@ -48,14 +62,14 @@ pub async fn run(
     // As the program read it back from `backup.json`.
     let parts = server.stored_below(BUCKET, &format!("{root}data/"));
     ended.require(&[
-        ("items", "/backup/item_count", served.items),
+        ("items", "/backup/item_count", counted.items),
         ("parts", "/backup/part_count", parts.objects),
         ("bytes of parts", "/backup/compressed_bytes", parts.bytes),
     ])?;
     Ok(BackupRun {
         usage: ended.usage,
         url,
-        served,
+        served: counted,
         stored_bytes: parts.bytes,
     })
 }

@@ -117,7 +117,9 @@ impl Highwater {
             .stderr(fs::File::create(&talk)?);
         let usage = measure(command).await?;
         if usage.status.code() != Some(code) {
-            let command = arguments.first().map(|it| it.to_string_lossy().into_owned());
+            let command = arguments
+                .first()
+                .map(|it| it.to_string_lossy().into_owned());
             return Err(RunError::Failed {
                 command: command.unwrap_or_default(),
                 status: usage.status,

@@ -36,8 +36,7 @@ pub async fn equal(
 /// Compares two tables or backups that have no item in common; so all of both are sorted.
 pub async fn different(
     highwater: &Highwater,
-    (a, b): (&str, &str),
-    (in_a, in_b): (ItemSum, ItemSum),
+    [(a, in_a), (b, in_b)]: [(&str, ItemSum); 2],
 ) -> Result<Usage, RunError> {
     // Compared and different.
     let ended = highwater.run(["diff", a, b], 3).await?;

@@ -137,6 +137,14 @@ impl Tables {
         self.made().get(table).map(|table| table.written)
     }
 
+    /// Makes an empty table to write into, unless there is one of that name.
+    pub fn make(&self, name: &str) {
+        let mut made = self.made();
+        let number = made.len();
+        made.entry(name.to_owned())
+            .or_insert_with(|| CreateTable::of_strings(name).make(number));
+    }
+
     /// Poisoned or not, the map is whole: nothing panics between two of its changes.
     fn made(&self) -> MutexGuard<'_, BTreeMap<String, WrittenTable>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)

@@ -35,7 +35,9 @@ mod tests {
 
     fn of(items: &[&str]) -> ItemSum {
         let mut sum = ItemSum::default();
-        items.iter().for_each(|item| sum.add(item.as_bytes()));
+        for item in items {
+            sum.add(item.as_bytes());
+        }
         sum
     }
 
@@ -43,7 +45,11 @@ mod tests {
     fn order_does_not_count_and_everything_else_does() {
         let sum = of(&["one", "two", "three"]);
         assert_eq!(sum, of(&["three", "one", "two"]));
-        for other in [&["one", "two"][..], &["one", "two", "thref"], &["one", "one", "three"]] {
+        for other in [
+            &["one", "two"][..],
+            &["one", "two", "thref"],
+            &["one", "one", "three"],
+        ] {
             assert_ne!(sum, of(other), "{other:?}");
         }
         let mut merged = of(&["two"]);

@@ -5,23 +5,26 @@ use crate::item_sum::ItemSum;
 use crate::process::Usage;
 use crate::server::ReplayServer;
 
-/// The key of all tables here, for sources that do not name theirs.
-const KEY: &str = "pk:S";
+/// What is restored.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// A backup of any kind.
+    pub backup: &'a str,
+    /// Its key, `pk:S`, where it does not name it itself.
+    pub key: Option<&'a str>,
+}
 
-/// Restores a backup of any kind into the new table `target`, which must then hold `expected`.
-///
-/// `knows_its_key` is false for lines, which need to be told.
+/// Restores into the new table `target`, which must then hold `expected`.
 pub async fn run(
     highwater: &Highwater,
     server: &ReplayServer,
-    (backup, knows_its_key): (&str, bool),
+    source: Source<'_>,
     target: &str,
     expected: ItemSum,
 ) -> Result<Usage, RunError> {
+    let Source { backup, key } = source;
     let mut arguments = vec!["restore", backup, "--to", target, "--engine", "write"];
-    if !knows_its_key {
-        arguments.extend(["--key", KEY]);
-    }
+    arguments.extend(key.into_iter().flat_map(|key| ["--key", key]));
     let ended = highwater.run(arguments, 0).await?;
     require_written(server, target, expected)?;
     ended.require(&[
@@ -32,7 +35,8 @@ pub async fn run(
     Ok(ended.usage)
 }
 
-/// Restores a backup into the table `target`, which is there, item by item on the condition that each is absent.
+/// Makes the table `target` and restores a backup into it as into one that exists: each item is a request of its
+/// own, on the condition that it is absent. The table must then hold `expected`.
 pub async fn run_put_by_put(
     highwater: &Highwater,
     server: &ReplayServer,
@@ -40,9 +44,7 @@ pub async fn run_put_by_put(
     target: &str,
     expected: ItemSum,
 ) -> Result<Usage, RunError> {
-    // Makes the table, and nothing in it.
-    let none = ["--key-filter", "pk=none"];
-    let _ = none;
+    server.make_table(target);
     let ended = highwater
         .run(["restore", backup, "--to", target, "--into-existing"], 0)
         .await?;
@@ -52,11 +54,7 @@ pub async fn run_put_by_put(
     Ok(ended.usage)
 }
 
-fn require_written(
-    server: &ReplayServer,
-    target: &str,
-    expected: ItemSum,
-) -> Result<(), RunError> {
+fn require_written(server: &ReplayServer, target: &str, expected: ItemSum) -> Result<(), RunError> {
     let written = server.written(target).unwrap_or_default();
     if written == expected {
         return Ok(());

@@ -12,7 +12,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
+    RANGE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use thiserror::Error;

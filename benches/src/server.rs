@@ -70,6 +70,11 @@ impl ReplayServer {
         self.services.tables.served()
     }
 
+    /// Makes an empty table to write into, unless there is one of that name.
+    pub fn make_table(&self, name: &str) {
+        self.services.tables.make(name);
+    }
+
     /// What was written into a table that a client made; `None` if there is no such table.
     #[must_use]
     pub fn written(&self, table: &str) -> Option<ItemSum> {

@@ -403,7 +403,10 @@ mod tests {
         assert_eq!(all.len() as u64, table.items() + other.items());
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
-        assert_ne!(table.description()["TableId"], other.description()["TableId"]);
+        assert_ne!(
+            table.description()["TableId"],
+            other.description()["TableId"]
+        );
         assert_ne!(table.name(), other.name());
         assert_ne!(table.item_sum(), other.item_sum());
     }

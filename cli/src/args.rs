@@ -108,6 +108,7 @@ impl Command {
     fn settle(&mut self, matches: &ArgMatches) -> Result<(), String> {
         match self {
             Self::Dump(dump) => dump.targets.settle(matches),
+            Self::Load(load) => load.settle(matches),
             Self::Info(info) => info.settle(matches),
             Self::Delete(delete) => delete.which.settle(matches),
             _ => Ok(()),

@@ -202,6 +202,7 @@ pub fn restore_deps(
         restores: control.restores.clone(),
         pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
         clock,
+        max_retries: None,
         observer,
         stop,
     }

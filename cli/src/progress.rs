@@ -93,6 +93,11 @@ impl LoadCounters {
         *self.totals() = *done;
     }
 
+    /// What became of the items so far.
+    pub fn so_far(&self) -> LoadTotals {
+        *self.totals()
+    }
+
     /// A poisoned lock means that a worker panicked between two additions: the numbers are still numbers.
     fn totals(&self) -> MutexGuard<'_, LoadTotals> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)

@@ -31,6 +31,7 @@ const RESTORE: &str = include_str!("../../statemachine/restore.asl.json");
 pub struct LocalExecution {
     id: String,
     started_at: UnixMillis,
+    retries: bool,
 }
 
 impl LocalExecution {
@@ -40,6 +41,15 @@ impl LocalExecution {
         Self {
             id: format!("command:{}:{:016x}", started_at.0, fastrand::u64(..)),
             started_at,
+            retries: true,
+        }
+    }
+
+    /// The same, but a failed state is not tried again: the steps' own attempts are all there are.
+    pub fn without_retries(self) -> Self {
+        Self {
+            retries: false,
+            ..self
         }
     }
 
@@ -93,6 +103,7 @@ impl LocalExecution {
             jitter_seed: fastrand::u64(..),
             observer: Some(observer(console, first_failure.clone())),
             clock: Arc::new(Impatient(signals.stop_flag())),
+            retries: self.retries,
         };
         let mut walk = Box::pin(walk(&machine, input, &execution, tasks, &options));
         let outcome = loop {

@@ -11,6 +11,7 @@ use highwater_domain::part::Digests;
 use highwater_testkit::canonical::canonical;
 use highwater_testkit::faults::{Fault, Rule};
 use highwater_testkit::generate::{Generator, KeyShape};
+use highwater_testkit::tables::NewTable;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
@@ -435,10 +436,8 @@ async fn b5_b6_and_dd_20_a_signal_leaves_failed_and_no_file() {
 fn assert_no_leftovers(folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name();
-        assert!(
-            !name.to_string_lossy().starts_with(".highwater-dump-"),
-            "{name:?}"
-        );
+        let name = name.to_string_lossy();
+        assert!(!name.starts_with(".highwater-dump-"), "{name}");
     }
 }
 
@@ -662,6 +661,13 @@ async fn b10_and_b16_delete_takes_parts_then_metadata() {
     assert_eq!(failed.code, Some(1), "{failed:#?}");
     assert_eq!(stage.keys().await.len() as u64, all);
     stage.s3_proxy.clear();
+    deletes_all_of(&stage, &delete, parts).await;
+    let left = stage.keys().await;
+    assert_eq!(left.len() as u64, all - parts - 1);
+    assert!(left.iter().all(|key| key.starts_with("aXb-")), "{left:?}");
+}
+
+async fn deletes_all_of(stage: &Stage, delete: &[&str], parts: u64) {
     let log = stage.folder.path().join("delete.log");
     let logged = [
         "--force",
@@ -669,7 +675,7 @@ async fn b10_and_b16_delete_takes_parts_then_metadata() {
         "--log-to",
         log.to_str().unwrap(),
     ];
-    let done = stage.run(&[&delete[..], &logged].concat()).await.done();
+    let done = stage.run(&[delete, &logged].concat()).await.done();
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(
         log.starts_with("Beginning s3 delete prefix=s3://backups/a.b ")
@@ -686,9 +692,6 @@ async fn b10_and_b16_delete_takes_parts_then_metadata() {
         )),
         "{done:#?}"
     );
-    let left = stage.keys().await;
-    assert_eq!(left.len() as u64, all - parts - 1);
-    assert!(left.iter().all(|key| key.starts_with("aXb-")), "{left:?}");
 }
 
 /// Parts that lost their metadata are deleted only for whoever says so.
@@ -710,6 +713,26 @@ async fn orphans_are_deleted_only_when_asked_for() {
         .await
         .done();
     assert_eq!(stage.keys().await, [""; 0]);
+}
+
+/// The readers take what the writer wrote: proven, and loaded into another table.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dumped_verifies_and_loads() {
+    let stage = Stage::with_items(ITEMS).await;
+    let dump = ["dump", TABLE, "--to", TO, "--part-size", "4000"];
+    stage.run(&dump).await.done();
+    stage.run(&["verify", TO]).await.done();
+    NewTable::new("copy", KeyShape::STRING)
+        .create(&stage.direct)
+        .await
+        .unwrap();
+    let load = ["load", "copy", "--s3-bucket", BUCKET, "--s3-prefix", PREFIX];
+    stage.run(&load).await.done();
+    let copied = stage.run(&["dump", "copy", "--stdout"]).await.done();
+    assert_eq!(
+        items_of(lines(copied.stdout.as_bytes())),
+        table(&stage).await
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -753,7 +776,7 @@ async fn a_dry_run_writes_nothing() {
         (&plan["dry_run"], &plan["restorable"], &plan["consistent"]),
         (&true.into(), &true.into(), &false.into())
     );
-    let plain = stage
+    let told = stage
         .run(&[
             "dump",
             TABLE,
@@ -765,7 +788,7 @@ async fn a_dry_run_writes_nothing() {
         ])
         .await
         .done();
-    assert!(plain.stdout.contains("not be restorable"), "{plain:#?}");
+    assert!(told.stdout.contains("not be restorable"), "{told:#?}");
     assert!(!path.exists());
     stage.assert_untouched().await;
 }

@@ -20,13 +20,17 @@ const MAX_ITEM: usize = 409_600;
 
 fn key(partition: ScalarType, sort: Option<ScalarType>) -> (KeySchema, String) {
     let schema = KeyShape { partition, sort }.schema();
-    let names = schema.attributes().map(|it| format!("{}:{:?}", it.name, it.scalar_type));
+    let names = schema
+        .attributes()
+        .map(|it| format!("{}:{:?}", it.name, it.scalar_type));
     let names = names.collect::<Vec<_>>().join(",");
     (schema, names)
 }
 
 fn lines(items: &[Value]) -> Vec<u8> {
-    let lines = items.iter().map(|item| format!("{}\n", json!({"Item": item})));
+    let lines = items
+        .iter()
+        .map(|item| format!("{}\n", json!({"Item": item})));
     lines.collect::<String>().into_bytes()
 }
 
@@ -48,18 +52,47 @@ async fn there_and_back(schema: &KeySchema, key: &str, items: &[Value]) {
     assert_eq!(expected.len(), items.len(), "every item has its own key");
     assert_same(&table_items(&stage, TARGET, schema).await, &expected);
 
-    let backup = ["backup", TARGET, "--to", TO, "--segments", "2", "--part-size", "64KiB", "--json"];
+    let backup = [
+        "backup",
+        TARGET,
+        "--to",
+        TO,
+        "--segments",
+        "2",
+        "--part-size",
+        "64KiB",
+        "--json",
+    ];
     let backup = stage.run(&backup).await.done().json();
     let id = backup["snapshot_id"].as_str().unwrap();
     let begin = ["restore", id, "--from", TO, "--to", TABLE];
     let restored = done(&stage, &begin).await;
-    assert_eq!(total(&restored, "written"), items.len() as u64, "{restored}");
+    assert_eq!(
+        total(&restored, "written"),
+        items.len() as u64,
+        "{restored}"
+    );
     assert_same(&table_items(&stage, TABLE, schema).await, &expected);
     // The same into a table that is there, item by item.
-    NewTable::new("third", shape(schema)).create(&stage.direct).await.unwrap();
-    let begin = ["restore", id, "--from", TO, "--to", "third", "--into-existing"];
+    NewTable::new("third", shape(schema))
+        .create(&stage.direct)
+        .await
+        .unwrap();
+    let begin = [
+        "restore",
+        id,
+        "--from",
+        TO,
+        "--to",
+        "third",
+        "--into-existing",
+    ];
     let restored = done(&stage, &begin).await;
-    assert_eq!(total(&restored, "written"), items.len() as u64, "{restored}");
+    assert_eq!(
+        total(&restored, "written"),
+        items.len() as u64,
+        "{restored}"
+    );
     assert_same(&table_items(&stage, "third", schema).await, &expected);
 }
 
@@ -81,12 +114,24 @@ fn of_max_size(id: &str, with: char) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn items_of_400_kb_go_there_and_come_back() {
     let (schema, key) = key(ScalarType::S, None);
-    let mut items: Vec<Value> = ['x', '"', '\\', '\u{1}', '\u{7f}', '\u{e9}', '\u{65e5}', '\u{1f600}', '\u{2028}']
-        .into_iter()
-        .enumerate()
-        .map(|(n, with)| of_max_size(&format!("max-{n}"), with))
+    let mut items: Vec<Value> = [
+        'x',
+        '"',
+        '\\',
+        '\u{1}',
+        '\u{7f}',
+        '\u{e9}',
+        '\u{65e5}',
+        '\u{1f600}',
+        '\u{2028}',
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(n, with)| of_max_size(&format!("max-{n}"), with))
+    .collect();
+    let bytes: Vec<u8> = (0..MAX_ITEM - "pkbinaryb".len())
+        .map(|n| (n * 7 % 251) as u8)
         .collect();
-    let bytes: Vec<u8> = (0..MAX_ITEM - "pkbinaryb".len()).map(|n| (n * 7 % 251) as u8).collect();
     items.push(json!({"pk": {"S": "binary"}, "b": {"B": BASE64.encode(bytes)}}));
     there_and_back(&schema, &key, &items).await;
 }
@@ -96,16 +141,27 @@ async fn items_of_400_kb_go_there_and_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_batch_is_larger_than_the_wire_takes() {
     let (schema, key) = key(ScalarType::S, None);
-    let items: Vec<Value> = (0..30).map(|n| of_max_size(&format!("wide-{n}"), '\u{2}')).collect();
+    let items: Vec<Value> = (0..30)
+        .map(|n| of_max_size(&format!("wide-{n}"), '\u{2}'))
+        .collect();
     let stage = Stage::start().await;
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(&lines(&items)).unwrap();
     let file = file(&stage, "wide.json.gz", &packed.finish().unwrap());
     let sent = Fault::Delay(0);
-    stage.dynamodb_proxy.inject(Rule::rate(sent, 1.0).on("BatchWriteItem"));
+    stage
+        .dynamodb_proxy
+        .inject(Rule::rate(sent, 1.0).on("BatchWriteItem"));
     let loaded = done(&stage, &restore_lines(&file, &key, &[])).await;
-    assert_eq!((total(&loaded, "written"), total(&loaded, "rejected")), (30, 0), "{loaded}");
-    assert_same(&table_items(&stage, TARGET, &schema).await, &by_key(&items, &schema));
+    assert_eq!(
+        (total(&loaded, "written"), total(&loaded, "rejected")),
+        (30, 0),
+        "{loaded}"
+    );
+    assert_same(
+        &table_items(&stage, TARGET, &schema).await,
+        &by_key(&items, &schema),
+    );
     // 72 MB of JSON: a batch that is refused for its size would be halved and sent again.
     let batches = stage.dynamodb_proxy.count(sent);
     assert!((5..=30).contains(&batches), "{batches} batches");
@@ -120,20 +176,33 @@ async fn an_item_that_is_a_byte_too_large_is_rejected_whole() {
     let file = file(&stage, "lines.json", &lines(&items));
     let rejects = stage.folder.path().join("kept");
     let to = format!("file://{}", rejects.display());
-    let told = stage.run(&restore_lines(&file, "pk:S", &["--rejects", &to])).await;
+    let told = stage
+        .run(&restore_lines(&file, "pk:S", &["--rejects", &to]))
+        .await;
     assert_eq!(told.code, Some(1), "{told:#?}");
-    assert!(told.stdout.contains("read 2 = written 1 + skipped 0 + rejected 1"), "{told:#?}");
+    assert!(
+        told.stdout
+            .contains("read 2 = written 1 + skipped 0 + rejected 1"),
+        "{told:#?}"
+    );
     let kept = super::restoring::files_below(&rejects);
     let text = std::fs::read_to_string(&kept[0]).unwrap();
     let line: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(line["item"], items[1]);
     assert_eq!(line["line"], 2);
-    assert!(line["reason"].as_str().unwrap().contains("409601 bytes"), "{}", line["reason"]);
+    assert!(
+        line["reason"].as_str().unwrap().contains("409601 bytes"),
+        "{}",
+        line["reason"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_longest_keys_go_there_and_come_back() {
-    for (partition, sort) in [(ScalarType::S, ScalarType::B), (ScalarType::B, ScalarType::S)] {
+    for (partition, sort) in [
+        (ScalarType::S, ScalarType::B),
+        (ScalarType::B, ScalarType::S),
+    ] {
         let (schema, key) = key(partition, Some(sort));
         let value = |kind: ScalarType, bytes: usize, n: usize| match kind {
             ScalarType::B => {
@@ -157,7 +226,15 @@ async fn the_longest_keys_go_there_and_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_value_goes_there_and_comes_back() {
     let (schema, key) = key(ScalarType::N, Some(ScalarType::B));
-    let deep = |leaf: Value| (0..31).fold(leaf, |inner, level| if level % 2 == 0 { json!({"L": [inner]}) } else { json!({"M": {"in": inner}}) });
+    let deep = |leaf: Value| {
+        (0..31).fold(leaf, |inner, level| {
+            if level % 2 == 0 {
+                json!({"L": [inner]})
+            } else {
+                json!({"M": {"in": inner}})
+            }
+        })
+    };
     let values = [
         json!({"S": ""}),
         json!({"B": ""}),
@@ -187,26 +264,76 @@ async fn every_kind_of_value_goes_there_and_comes_back() {
 /// 1, 1.0, 1E0, 0.1e1: one key, whoever spells it. The last line wins, or the first where items stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_key_is_one_key_in_every_spelling() {
-    let spellings = ["1", "1.0", "1E0", "0.1e1", "01", "1e+0", "10e-1", "100E-2", "0.01E+2", "1.00000000000000000000"];
+    let spellings = [
+        "1",
+        "1.0",
+        "1E0",
+        "0.1e1",
+        "01",
+        "1e+0",
+        "10e-1",
+        "100E-2",
+        "0.01E+2",
+        "1.00000000000000000000",
+    ];
     let item = |n: usize, key: &str| json!({"pk": {"N": key}, "n": {"N": n.to_string()}});
-    let mut items: Vec<Value> = spellings.iter().enumerate().map(|(n, key)| item(n, key)).collect();
-    items.extend([item(90, "10"), item(91, "-1"), item(92, "-0"), item(93, "0.0"), item(94, "0E5")]);
+    let mut items: Vec<Value> = spellings
+        .iter()
+        .enumerate()
+        .map(|(n, key)| item(n, key))
+        .collect();
+    items.extend([
+        item(90, "10"),
+        item(91, "-1"),
+        item(92, "-0"),
+        item(93, "0.0"),
+        item(94, "0E5"),
+    ]);
     let stage = Stage::start().await;
     let file = file(&stage, "lines.json", &lines(&items));
     let (schema, key) = key(ScalarType::N, None);
     let loaded = done(&stage, &restore_lines(&file, &key, &[])).await;
     assert_eq!(total(&loaded, "written"), items.len() as u64, "{loaded}");
     let there = table_items(&stage, TARGET, &schema).await;
-    let mut found: Vec<String> = there.values().map(|item| format!("{}={}", item["pk"]["N"], item["n"]["N"])).collect();
+    let mut found: Vec<String> = there
+        .values()
+        .map(|item| format!("{}={}", item["pk"]["N"], item["n"]["N"]))
+        .collect();
     found.sort_unstable();
-    assert_eq!(found, ["\"-1e0\"=\"91e0\"", "\"0\"=\"94e0\"", "\"1e0\"=\"9e0\"", "\"1e1\"=\"9e1\""]);
+    assert_eq!(
+        found,
+        [
+            "\"-1e0\"=\"91e0\"",
+            "\"0\"=\"94e0\"",
+            "\"1e0\"=\"9e0\"",
+            "\"1e1\"=\"9e1\""
+        ]
+    );
 
-    NewTable::new(TABLE, shape(&schema)).create(&stage.direct).await.unwrap();
+    NewTable::new(TABLE, shape(&schema))
+        .create(&stage.direct)
+        .await
+        .unwrap();
     let load = ["load", TABLE, "--file", file.to_str().unwrap()];
     let loaded = done(&stage, &load).await;
-    assert_eq!((total(&loaded, "written"), total(&loaded, "existing")), (4, 11), "{loaded}");
+    assert_eq!(
+        (total(&loaded, "written"), total(&loaded, "existing")),
+        (4, 11),
+        "{loaded}"
+    );
     let there = table_items(&stage, TABLE, &schema).await;
-    let mut found: Vec<String> = there.values().map(|item| format!("{}={}", item["pk"]["N"], item["n"]["N"])).collect();
+    let mut found: Vec<String> = there
+        .values()
+        .map(|item| format!("{}={}", item["pk"]["N"], item["n"]["N"]))
+        .collect();
     found.sort_unstable();
-    assert_eq!(found, ["\"-1e0\"=\"91e0\"", "\"0\"=\"92e0\"", "\"1e0\"=\"0\"", "\"1e1\"=\"9e1\""]);
+    assert_eq!(
+        found,
+        [
+            "\"-1e0\"=\"91e0\"",
+            "\"0\"=\"92e0\"",
+            "\"1e0\"=\"0\"",
+            "\"1e1\"=\"9e1\""
+        ]
+    );
 }

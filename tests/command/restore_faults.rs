@@ -63,11 +63,18 @@ async fn at_each(operation: &str, fault: Fault, way: &[&str]) -> (u32, Vec<Strin
             assert_accounted_for(&result);
             assert_eq!(total(&result, "read"), ITEMS);
             if fault == Fault::LoseAnswer {
-                assert_eq!(total(&result, "written"), ITEMS, "{operation} {nth}: {result}");
+                assert_eq!(
+                    total(&result, "written"),
+                    ITEMS,
+                    "{operation} {nth}: {result}"
+                );
             }
             assert_same(&table_items(&stage, &target, &schema).await, &expected);
         } else {
-            failed.push(format!("{fault:?} at {operation} {nth} {way:?}: {}", told.error()));
+            failed.push(format!(
+                "{fault:?} at {operation} {nth} {way:?}: {}",
+                told.error()
+            ));
         }
     }
     unreachable!()
@@ -75,48 +82,104 @@ async fn at_each(operation: &str, fault: Fault, way: &[&str]) -> (u32, Vec<Strin
 
 async fn at_every(operations: &[&str], faults: &[Fault], ways: &[&[&str]], least: u32) {
     let combined = operations.iter().flat_map(|operation| {
-        let with_fault = move |fault: &Fault| ways.iter().map(move |way| (*operation, *fault, *way)).collect::<Vec<_>>();
+        let with_fault = move |fault: &Fault| {
+            ways.iter()
+                .map(move |way| (*operation, *fault, *way))
+                .collect::<Vec<_>>()
+        };
         faults.iter().flat_map(with_fault).collect::<Vec<_>>()
     });
-    let outcomes = join_all(combined.map(|(operation, fault, way)| at_each(operation, fault, way))).await;
+    let outcomes =
+        join_all(combined.map(|(operation, fault, way)| at_each(operation, fault, way))).await;
     let struck: u32 = outcomes.iter().map(|(struck, _)| struck).sum();
-    let failed: Vec<String> = outcomes.into_iter().flat_map(|(_, failed)| failed).collect();
+    let failed: Vec<String> = outcomes
+        .into_iter()
+        .flat_map(|(_, failed)| failed)
+        .collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(struck >= least, "only {struck} requests struck");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_may_get_lost_or_a_request_come_twice_at_any_write_of_a_restore() {
-    let settings = ["CreateTable", "UpdateTable", "UpdateTimeToLive", "TagResource", "UntagResource"];
+    let settings = [
+        "CreateTable",
+        "UpdateTable",
+        "UpdateTimeToLive",
+        "TagResource",
+        "UntagResource",
+    ];
     let faults = [Fault::LoseAnswer, Fault::Duplicate];
     at_every(&settings, &faults, &WAYS[..1], 6).await;
-    let items = ["PutItem", "UpdateItem", "TransactWriteItems", "BatchWriteItem"];
+    let items = [
+        "PutItem",
+        "UpdateItem",
+        "TransactWriteItems",
+        "BatchWriteItem",
+    ];
     at_every(&items, &faults[..1], &WAYS[1..], 40).await;
-    at_every(&["BatchWriteItem", "PutItem"], &faults[1..], &WAYS[1..2], 40).await;
+    at_every(
+        &["BatchWriteItem", "PutItem"],
+        &faults[1..],
+        &WAYS[1..2],
+        40,
+    )
+    .await;
 }
 
 /// A busy moment of DynamoDB or S3 when a restore begins or ends is no reason not to do it.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_refusal_at_the_start_or_end_of_a_restore_is_tried_again() {
-    let looks = ["DescribeTable", "DescribeTimeToLive", "ListTagsOfResource", "GetObject", "HeadObject", "ListObjectsV2", "GetItem", "Query"];
+    let looks = [
+        "DescribeTable",
+        "DescribeTimeToLive",
+        "ListTagsOfResource",
+        "GetObject",
+        "HeadObject",
+        "ListObjectsV2",
+        "GetItem",
+        "Query",
+    ];
     at_every(&looks, &[Fault::Throttle], &WAYS[..1], 10).await;
-    at_every(&["CreateTable", "UpdateTimeToLive", "UpdateTable", "BatchWriteItem"], &[Fault::ServerError, Fault::Throttle, Fault::DropRequest], &WAYS[..1], 8).await;
+    at_every(
+        &[
+            "CreateTable",
+            "UpdateTimeToLive",
+            "UpdateTable",
+            "BatchWriteItem",
+        ],
+        &[Fault::ServerError, Fault::Throttle, Fault::DropRequest],
+        &WAYS[..1],
+        8,
+    )
+    .await;
 }
 
 /// An answer that was damaged on its way is not believed: what is restored is what was backed up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_a_downloaded_part_is_noticed() {
     let (stage, backup) = furnished_stage().await;
-    let data = Rule::nth(Fault::CorruptAnswer, 1).on("GetObject").under("/backups/daily/orders/AWSDynamoDB/");
+    let data = Rule::nth(Fault::CorruptAnswer, 1)
+        .on("GetObject")
+        .under("/backups/daily/orders/AWSDynamoDB/");
     for nth in 1..=8 {
         stage.s3_proxy.clear();
         let below = format!("/backups/daily/orders/AWSDynamoDB/{backup}/data/");
-        stage.s3_proxy.inject(Rule::nth(Fault::CorruptAnswer, nth).on("GetObject").under(&below));
+        stage.s3_proxy.inject(
+            Rule::nth(Fault::CorruptAnswer, nth)
+                .on("GetObject")
+                .under(&below),
+        );
         let target = format!("target-{nth}");
-        let told = stage.run(&["restore", &backup, "--from", TO, "--to", &target, "--json"]).await;
+        let told = stage
+            .run(&["restore", &backup, "--from", TO, "--to", &target, "--json"])
+            .await;
         if told.code == Some(0) {
             let schema = KeyShape::STRING.schema();
-            assert_same(&table_items(&stage, &target, &schema).await, &table_items(&stage, TABLE, &schema).await);
+            assert_same(
+                &table_items(&stage, &target, &schema).await,
+                &table_items(&stage, TABLE, &schema).await,
+            );
         } else {
             told.failed(1, &["data/"]);
         }

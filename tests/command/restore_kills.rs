@@ -103,7 +103,16 @@ impl Attempt {
         let target = format!("target-{number}");
         let common = ["--control-table", &control, "--json"].map(str::to_owned);
         let mut begin = [
-            "restore", backup, "--from", TO, "--to", &target, "--id", id.as_str(), "--concurrency", "12",
+            "restore",
+            backup,
+            "--from",
+            TO,
+            "--to",
+            &target,
+            "--id",
+            id.as_str(),
+            "--concurrency",
+            "12",
         ]
         .map(str::to_owned)
         .to_vec();
@@ -114,9 +123,17 @@ impl Attempt {
             begin.push("--allow-overwrite".to_owned());
         }
         begin.extend(common.clone());
-        let mut resume = ["restore", "--resume", id.as_str()].map(str::to_owned).to_vec();
+        let mut resume = ["restore", "--resume", id.as_str()]
+            .map(str::to_owned)
+            .to_vec();
         resume.extend(common);
-        Self { id, control, target, begin, resume }
+        Self {
+            id,
+            control,
+            target,
+            begin,
+            resume,
+        }
     }
 }
 
@@ -192,7 +209,10 @@ impl Ordeal {
             return expected;
         }
         let (stage, target) = (&self.stage, &attempt.target);
-        NewTable::new(target, SHAPE).create(&stage.direct).await.unwrap();
+        NewTable::new(target, SHAPE)
+            .create(&stage.direct)
+            .await
+            .unwrap();
         // The same keys with other contents: half of them are in the backup.
         let others = Generator::small(1, SHAPE);
         let indices = (0..ITEMS * 2).step_by(17);
@@ -213,13 +233,27 @@ impl Ordeal {
         let mut kills = self.random.usize(2..=4);
         let mut recorded = false;
         for run in 1.. {
-            assert!(run < 25, "{} does not end: {:?}, {:#?}", attempt.id, self.struck, self.gave_up);
+            assert!(
+                run < 25,
+                "{} does not end: {:?}, {:#?}",
+                attempt.id,
+                self.struck,
+                self.gave_up
+            );
             // Unprocessed writes make more requests than a good day; what is left of a resumed one is shorter.
-            let reach = if run == 1 { self.whole * 3 / 2 } else { self.whole };
+            let reach = if run == 1 {
+                self.whole * 3 / 2
+            } else {
+                self.whole
+            };
             let due = kills > 0 && self.moments_left > 0;
             let moment = due.then(|| self.random.u64(1..=reach));
             self.moments_left -= usize::from(due);
-            let next = if recorded { &attempt.resume } else { &attempt.begin };
+            let next = if recorded {
+                &attempt.resume
+            } else {
+                &attempt.begin
+            };
             let told = self.kill_at(next, moment).await;
             match told.code {
                 Some(0) => return self.check(&attempt, &told, &expected).await,
@@ -235,7 +269,9 @@ impl Ordeal {
             }
             // A request of the killed process may still be on its way: then beginning again is told that the
             // restore is there, and the next run resumes it.
-            recorded = record(&self.stage, &attempt.control, &attempt.id).await.is_some();
+            recorded = record(&self.stage, &attempt.control, &attempt.id)
+                .await
+                .is_some();
         }
     }
 
@@ -273,7 +309,11 @@ impl Ordeal {
     async fn check(&mut self, attempt: &Attempt, told: &Told, expected: &Items) {
         let result = completed(told);
         assert_eq!(total(&result, "read"), ITEMS, "{result}");
-        assert_eq!(total(&result, "rejected") + total(&result, "filtered"), 0, "{result}");
+        assert_eq!(
+            total(&result, "rejected") + total(&result, "filtered"),
+            0,
+            "{result}"
+        );
         if self.into == Into::Existing {
             // Its own items from before a kill may count as existing, never the other way round.
             let there = (0..ITEMS).step_by(17).count() as u64;
@@ -314,13 +354,25 @@ async fn fifty_kills_of_a_restore_lose_nothing_and_double_nothing() {
     let due: usize = MOMENTS.iter().map(|(_, moments)| moments).sum();
     assert_eq!(due, 50);
     let whole: Vec<u64> = ordeals.iter().map(|ordeal| ordeal.whole).collect();
-    println!("{whole:?} requests a run; kills of {due}: {struck:?}; {completed} restores completed; gave up: {gave_up:#?}");
+    println!(
+        "{whole:?} requests a run; kills of {due}: {struck:?}; {completed} restores completed; gave up: {gave_up:#?}"
+    );
     let in_phase = |phase| struck.get(&phase).copied().unwrap_or_default();
-    assert!(struck.values().sum::<usize>() >= 30, "too few kills hit a run: {struck:?}");
-    assert!(in_phase(Phase::Planned) + in_phase(Phase::Loading) >= 10, "{struck:?}");
+    assert!(
+        struck.values().sum::<usize>() >= 30,
+        "too few kills hit a run: {struck:?}"
+    );
+    assert!(
+        in_phase(Phase::Planned) + in_phase(Phase::Loading) >= 10,
+        "{struck:?}"
+    );
     assert!(struck.len() >= 3, "kills in few phases only: {struck:?}");
     assert!(completed >= 16, "{completed}");
-    for fault in FAULTS.map(|(fault, _)| fault).into_iter().chain([Fault::Unprocessed]) {
+    for fault in FAULTS
+        .map(|(fault, _)| fault)
+        .into_iter()
+        .chain([Fault::Unprocessed])
+    {
         let count = |ordeal: &Ordeal| ordeal.stage.dynamodb_proxy.count(fault);
         assert!(ordeals.iter().map(count).sum::<u64>() > 0, "{fault:?}");
     }

@@ -58,24 +58,40 @@ async fn standard_input_may_be_plain_gzip_or_zstd() {
         let begin = ["restore", "-", "--to", &target, "--key", "pk:S", "--json"];
         let told = run_with_input(&stage, &begin, input).await.done();
         assert_eq!(total(&completed(&told), "written"), 2500, "input {number}");
-        assert_same(&items_of(&stage, &target).await, &items_of(&stage, "target-0").await);
+        assert_same(
+            &items_of(&stage, &target).await,
+            &items_of(&stage, "target-0").await,
+        );
     }
-    for begin in [["load", "target-0", "--stdin"], ["load", "target-0", "--file=-"]] {
-        let told = run_with_input(&stage, &[&begin[..], &["--json"]].concat(), &plain).await.done();
+    for begin in [
+        ["load", "target-0", "--stdin"],
+        ["load", "target-0", "--file=-"],
+    ] {
+        let told = run_with_input(&stage, &[&begin[..], &["--json"]].concat(), &plain)
+            .await
+            .done();
         assert_eq!(total(&completed(&told), "existing"), 2500);
     }
     // Nothing is nothing, and no error.
-    let told = run_with_input(&stage, &["load", "target-0", "--stdin", "--json"], b"").await.done();
+    let told = run_with_input(&stage, &["load", "target-0", "--stdin", "--json"], b"")
+        .await
+        .done();
     assert_eq!(total(&completed(&told), "read"), 0);
     // Torn or no JSON at all is one, and names the line.
     for (input, words) in [
         (&plain[..plain.len() - 9], "line 2500"),
-        (b"{\"Item\":{\"pk\":{\"S\":\"x\"}}}\n]\n".as_slice(), "line 2"),
+        (
+            b"{\"Item\":{\"pk\":{\"S\":\"x\"}}}\n]\n".as_slice(),
+            "line 2",
+        ),
         (&gzip(&plain)[..600], "line"),
     ] {
         let told = run_with_input(&stage, &["load", "target-0", "--stdin"], input).await;
         let told = told.failed(1, &[words, "stdin"]);
-        assert!(!told.stderr.contains("--resume"), "its input is gone: {told:#?}");
+        assert!(
+            !told.stderr.contains("--resume"),
+            "its input is gone: {told:#?}"
+        );
     }
 }
 
@@ -84,7 +100,10 @@ async fn a_folder_of_lines_is_loaded_whole_here_and_in_s3() {
     let stage = Stage::start().await;
     let plain = lines(900);
     let cut = |from: usize, to: usize| -> Vec<u8> {
-        let lines = plain.split_inclusive(|byte| *byte == b'\n').skip(from).take(to - from);
+        let lines = plain
+            .split_inclusive(|byte| *byte == b'\n')
+            .skip(from)
+            .take(to - from);
         lines.flatten().copied().collect()
     };
     let files = [
@@ -92,7 +111,10 @@ async fn a_folder_of_lines_is_loaded_whole_here_and_in_s3() {
         ("b.jsonl.gz", gzip(&cut(300, 600))),
         ("deeper/c.ndjson.zst", zstd(&cut(600, 899))),
         // A bare item, with a byte order mark, without a line break.
-        ("d e+f.json", b"\xef\xbb\xbf{\"pk\":{\"S\":\"k899\"},\"n\":{\"N\":\"899\"}}".to_vec()),
+        (
+            "d e+f.json",
+            b"\xef\xbb\xbf{\"pk\":{\"S\":\"k899\"},\"n\":{\"N\":\"899\"}}".to_vec(),
+        ),
         ("empty.json", Vec::new()),
         ("notes.txt", b"not for us".to_vec()),
     ];
@@ -105,7 +127,11 @@ async fn a_folder_of_lines_is_loaded_whole_here_and_in_s3() {
     assert_eq!(total(&result, "written"), 900, "{result}");
     let there = items_of(&stage, TARGET).await;
     assert_eq!(there.len(), 900);
-    for place in [format!("file://{}", folder.display()), format!("s3://{BUCKET}/lines"), format!("s3://{BUCKET}/lines/")] {
+    for place in [
+        format!("file://{}", folder.display()),
+        format!("s3://{BUCKET}/lines"),
+        format!("s3://{BUCKET}/lines/"),
+    ] {
         let load = ["load", TARGET, "--from", &place, "--allow-overwrite"];
         let result = done(&stage, &load).await;
         assert_eq!(total(&result, "written"), 900, "{place}: {result}");
@@ -113,12 +139,20 @@ async fn a_folder_of_lines_is_loaded_whole_here_and_in_s3() {
     assert_same(&items_of(&stage, TARGET).await, &there);
 }
 
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(checkout::path(&format!("tests/fixtures/dyndump/{name}"))).unwrap()
+}
+
 /// The films as dyndump's own dump of them has them: their place in the file is `n`.
 fn dyndump_films() -> Vec<Value> {
-    let packed = checkout::bytes("tests/fixtures/dyndump/movies.json.gz");
+    let packed = fixture("movies.json.gz");
     let mut text = String::new();
-    GzDecoder::new(&packed[..]).read_to_string(&mut text).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    GzDecoder::new(&packed[..])
+        .read_to_string(&mut text)
+        .unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn films_by_key(films: &[Value], shape: KeyShape) -> Items {
@@ -142,15 +176,23 @@ fn shape_named(shape: KeyShape) -> highwater_domain::key::KeySchema {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_real_dyndump_wrote_is_restored() {
     let stage = Stage::start().await;
-    let shape = KeyShape { partition: ScalarType::S, sort: Some(ScalarType::N) };
+    let shape = KeyShape {
+        partition: ScalarType::S,
+        sort: Some(ScalarType::N),
+    };
     let films = films_by_key(&dyndump_films(), shape);
     assert_eq!(films.len() as u64, FILMS);
-    for name in ["movies-meta.json", "movies-part-000000001.json.gz", "movies-part-000000002.json.gz", "movies-part-000000003.json.gz"] {
-        let bytes = checkout::bytes(&format!("tests/fixtures/dyndump/{name}"));
+    for name in [
+        "movies-meta.json",
+        "movies-part-000000001.json.gz",
+        "movies-part-000000002.json.gz",
+        "movies-part-000000003.json.gz",
+    ] {
+        let bytes = fixture(name);
         file(&stage, &format!("dyndump/{name}"), &bytes);
         file(&stage, &format!("s3/{BUCKET}/old/{name}"), &bytes);
     }
-    let whole = file(&stage, "whole/movies.json.gz", &checkout::bytes("tests/fixtures/dyndump/movies.json.gz"));
+    let whole = file(&stage, "whole/movies.json.gz", &fixture("movies.json.gz"));
     let folder = stage.folder.path().join("dyndump/movies");
     let places = [
         format!("s3://{BUCKET}/old/movies"),
@@ -161,10 +203,24 @@ async fn what_the_real_dyndump_wrote_is_restored() {
         let target = format!("target-{number}");
         let begin = ["restore", place, "--to", &target, "--key", "pk:S,n:N"];
         let result = done(&stage, &begin).await;
-        assert_eq!((total(&result, "read"), total(&result, "written")), (FILMS, FILMS), "{place}");
-        assert_same(&table_items(&stage, &target, &shape_named(shape)).await, &films);
+        assert_eq!(
+            (total(&result, "read"), total(&result, "written")),
+            (FILMS, FILMS),
+            "{place}"
+        );
+        assert_same(
+            &table_items(&stage, &target, &shape_named(shape)).await,
+            &films,
+        );
     }
-    let load = ["load", "target-0", "--s3-bucket", BUCKET, "--s3-prefix", "old/movies"];
+    let load = [
+        "load",
+        "target-0",
+        "--s3-bucket",
+        BUCKET,
+        "--s3-prefix",
+        "old/movies",
+    ];
     let result = done(&stage, &load).await;
     assert_eq!(total(&result, "existing"), FILMS);
 }
@@ -196,18 +252,31 @@ async fn items_that_the_table_does_not_take_are_kept_whole() {
         (3, json!({"pk": {"N": "7"}, "why": {"S": "key type"}})),
         (5, json!({"n": {"N": "1"}, "why": {"S": "no key"}})),
         (8, json!({"pk": {"S": ""}, "why": {"S": "an empty key"}})),
-        (9, json!({"pk": {"S": "x".repeat(2049)}, "why": {"S": "a key too long"}})),
+        (
+            9,
+            json!({"pk": {"S": "x".repeat(2049)}, "why": {"S": "a key too long"}}),
+        ),
         (20, json!({"pk": {"S": "number"}, "n": {"N": "1e400"}})),
         (27, json!({"pk": {"S": "set"}, "n": {"SS": []}})),
         (28, json!({"pk": {"S": "old dyndump"}, "n": {}})),
     ];
     let mut text = Vec::new();
     for line in 1..=60 {
-        let item = bad.iter().find(|(at, _)| *at == line).map(|(_, item)| item.clone());
+        let item = bad
+            .iter()
+            .find(|(at, _)| *at == line)
+            .map(|(_, item)| item.clone());
         let item = item.unwrap_or_else(|| json!({"pk": {"S": format!("k{line}")}}));
         text.extend(format!("{}\n", json!({"Item": item})).into_bytes());
     }
-    for (number, more) in [&[][..], &["--into-existing"], &["--into-existing", "--allow-overwrite"]].into_iter().enumerate() {
+    for (number, more) in [
+        &[][..],
+        &["--into-existing"],
+        &["--into-existing", "--allow-overwrite"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let stage = Stage::start().await;
         let lines = file(&stage, "lines.json", &text);
         if !more.is_empty() {
@@ -220,18 +289,31 @@ async fn items_that_the_table_does_not_take_are_kept_whole() {
         let begin: Vec<&str> = match number {
             0 => begin,
             // An existing table has its key.
-            _ => begin.into_iter().filter(|word| !["--key", "pk:S"].contains(word)).collect(),
+            _ => begin
+                .into_iter()
+                .filter(|word| !["--key", "pk:S"].contains(word))
+                .collect(),
         };
         let told = stage.run(&begin).await;
         assert_eq!(told.code, Some(1), "{told:#?}");
         let result = told.json();
         assert_accounted_for(&result);
-        assert_eq!((total(&result, "read"), total(&result, "rejected")), (60, 7), "{result}");
+        assert_eq!(
+            (total(&result, "read"), total(&result, "rejected")),
+            (60, 7),
+            "{result}"
+        );
         assert_eq!(items_of(&stage, TARGET).await.len(), 53);
-        assert!(result["rejects"].as_str().unwrap().starts_with(&place), "{result}");
+        assert!(
+            result["rejects"].as_str().unwrap().starts_with(&place),
+            "{result}"
+        );
         let error: Value = serde_json::from_str(told.stderr.lines().last().unwrap()).unwrap();
         assert_eq!(error["error"], "ItemRejected");
-        assert!(error["message"].as_str().unwrap().starts_with("7 items"), "{error}");
+        assert!(
+            error["message"].as_str().unwrap().starts_with("7 items"),
+            "{error}"
+        );
 
         let mut kept = Vec::new();
         for key in stage.keys().await {
@@ -241,7 +323,10 @@ async fn items_that_the_table_does_not_take_are_kept_whole() {
             kept.extend(lines.map(|line| serde_json::from_str::<Value>(line).unwrap()));
         }
         kept.sort_by_key(|line| line["line"].as_u64());
-        let found: Vec<(u64, Value)> = kept.iter().map(|line| (line["line"].as_u64().unwrap(), line["item"].clone())).collect();
+        let found: Vec<(u64, Value)> = kept
+            .iter()
+            .map(|line| (line["line"].as_u64().unwrap(), line["item"].clone()))
+            .collect();
         assert_eq!(found, bad);
         for line in kept {
             assert_eq!(line["object"], "lines.json", "{line}");
@@ -258,7 +343,13 @@ async fn fail_fast_stops_at_the_first_item_that_is_not_taken() {
     text.extend_from_slice(&lines(40));
     let lines = file(&stage, "lines.json", &text);
     let kept = format!("file://{}", stage.folder.path().join("kept").display());
-    let told = stage.run(&restore_lines(&lines, "pk:S", &["--fail-fast", "--rejects", &kept])).await;
+    let told = stage
+        .run(&restore_lines(
+            &lines,
+            "pk:S",
+            &["--fail-fast", "--rejects", &kept],
+        ))
+        .await;
     let told = told.failed(1, &["lines.json", "line 41", "pk"]);
     told.hinted("--fail-fast");
     assert!(!stage.folder.path().join("kept").exists());

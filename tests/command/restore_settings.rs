@@ -38,7 +38,11 @@ async fn stage() -> (Stage, String) {
     let stage = Stage::start().await;
     furnished(TABLE, SHAPE).create(&stage.direct).await.unwrap();
     let items = Generator::new(5, SHAPE).with_big_every(0).items(ITEMS);
-    stage.dynamodb.import(TABLE, items.map(|item| item.json()).collect()).await.unwrap();
+    stage
+        .dynamodb
+        .import(TABLE, items.map(|item| item.json()).collect())
+        .await
+        .unwrap();
     let backup = backed_up(&stage, TO).await;
     (stage, backup)
 }
@@ -57,7 +61,10 @@ async fn settings(stage: &Stage, table: &str) -> TableSettings {
 async fn differences(stage: &Stage, table: &str) -> Vec<String> {
     let (source, restored) = (settings(stage, TABLE).await, settings(stage, table).await);
     let found = settings_differences(&source, &restored);
-    found.into_iter().map(|difference| difference.setting).collect()
+    found
+        .into_iter()
+        .map(|difference| difference.setting)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,33 +77,92 @@ async fn a_restored_table_has_every_setting_of_the_one_that_was_backed_up() {
     let restored = settings(&stage, TARGET).await;
     // Not only alike, but there: our own look, without the comparison.
     let table = &restored.table;
-    assert_eq!(table["GlobalSecondaryIndexes"][0]["IndexName"], "by-gsi-key");
+    assert_eq!(
+        table["GlobalSecondaryIndexes"][0]["IndexName"],
+        "by-gsi-key"
+    );
     assert_eq!(table["LocalSecondaryIndexes"][0]["IndexName"], "by-lsi-key");
     assert_eq!(table["ProvisionedThroughput"]["ReadCapacityUnits"], 40);
     assert_eq!(table["ProvisionedThroughput"]["WriteCapacityUnits"], 20);
-    assert_eq!(table["StreamSpecification"]["StreamViewType"], "NEW_AND_OLD_IMAGES");
+    assert_eq!(
+        table["StreamSpecification"]["StreamViewType"],
+        "NEW_AND_OLD_IMAGES"
+    );
     assert_eq!(restored.time_to_live.unwrap()["AttributeName"], "expires");
     let mut tags = restored.tags.unwrap().as_array().unwrap().clone();
     tags.sort_by_key(|tag| tag["Key"].to_string());
-    let tags: Vec<_> = tags.iter().map(|tag| (tag["Key"].as_str().unwrap(), tag["Value"].as_str().unwrap())).collect();
-    assert_eq!(tags, [("cost centre", "\u{e9}/42"), ("team", "orders")], "and no mark of ours");
+    let tags: Vec<_> = tags
+        .iter()
+        .map(|tag| (tag["Key"].as_str().unwrap(), tag["Value"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        tags,
+        [("cost centre", "\u{e9}/42"), ("team", "orders")],
+        "and no mark of ours"
+    );
 }
 
 /// The comparison above means something: a table that differs in one setting is told, in that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_setting_that_differs_is_named() {
     let (stage, _) = stage().await;
-    let other_key = KeyShape { sort: Some(ScalarType::N), ..SHAPE };
+    let other_key = KeyShape {
+        sort: Some(ScalarType::N),
+        ..SHAPE
+    };
     let without = |name: &str| plain(name, SHAPE);
     let tables: [(&str, NewTable, &[&str]); 8] = [
         ("alike", furnished("alike", SHAPE), &[]),
-        ("no-gsi", without("no-gsi").with_local_index().with_stream().with_ttl("expires"), &["GlobalSecondaryIndexes/by-gsi-key"]),
-        ("no-lsi", without("no-lsi").with_global_index().with_stream().with_ttl("expires"), &["LocalSecondaryIndexes/by-lsi-key"]),
-        ("no-stream", without("no-stream").with_global_index().with_local_index().with_ttl("expires"), &["StreamSpecification"]),
-        ("no-ttl", without("no-ttl").with_global_index().with_local_index().with_stream(), &["TimeToLive"]),
-        ("tagged", furnished("tagged", SHAPE).with_tag("more", "x"), &["Tags/more"]),
-        ("faster", furnished("faster", SHAPE).provisioned(40, 21), &["ProvisionedThroughput", "GlobalSecondaryIndexes/by-gsi-key/ProvisionedThroughput"]),
-        ("other-key", furnished("other-key", other_key), &["AttributeDefinitions/sk"]),
+        (
+            "no-gsi",
+            without("no-gsi")
+                .with_local_index()
+                .with_stream()
+                .with_ttl("expires"),
+            &["GlobalSecondaryIndexes/by-gsi-key"],
+        ),
+        (
+            "no-lsi",
+            without("no-lsi")
+                .with_global_index()
+                .with_stream()
+                .with_ttl("expires"),
+            &["LocalSecondaryIndexes/by-lsi-key"],
+        ),
+        (
+            "no-stream",
+            without("no-stream")
+                .with_global_index()
+                .with_local_index()
+                .with_ttl("expires"),
+            &["StreamSpecification"],
+        ),
+        (
+            "no-ttl",
+            without("no-ttl")
+                .with_global_index()
+                .with_local_index()
+                .with_stream(),
+            &["TimeToLive"],
+        ),
+        (
+            "tagged",
+            furnished("tagged", SHAPE).with_tag("more", "x"),
+            &["Tags/more"],
+        ),
+        (
+            "faster",
+            furnished("faster", SHAPE).provisioned(40, 21),
+            &[
+                "ProvisionedThroughput",
+                "GlobalSecondaryIndexes/by-gsi-key/ProvisionedThroughput",
+            ],
+        ),
+        (
+            "other-key",
+            furnished("other-key", other_key),
+            &["AttributeDefinitions/sk"],
+        ),
     ];
     for (name, table, expected) in tables {
         table.create(&stage.direct).await.unwrap();
@@ -107,7 +173,10 @@ async fn each_setting_that_differs_is_named() {
         });
         assert_eq!(unexpected, None, "{name}: {found:?}");
         for setting in expected {
-            assert!(found.iter().any(|it| it.starts_with(setting)), "{name}: {setting} is not in {found:?}");
+            assert!(
+                found.iter().any(|it| it.starts_with(setting)),
+                "{name}: {setting} is not in {found:?}"
+            );
         }
         assert_eq!(found.is_empty(), expected.is_empty(), "{name}: {found:?}");
     }
@@ -121,9 +190,17 @@ async fn settings_differ_where_that_was_asked_for_and_nowhere_else() {
         (
             "b",
             &["--billing", "on-demand"],
-            &["BillingMode", "GlobalSecondaryIndexes/by-gsi-key/ProvisionedThroughput", "ProvisionedThroughput"],
+            &[
+                "BillingMode",
+                "GlobalSecondaryIndexes/by-gsi-key/ProvisionedThroughput",
+                "ProvisionedThroughput",
+            ],
         ),
-        ("c", &["--stream-first", "--deletion-protection", "on"], &["DeletionProtectionEnabled"]),
+        (
+            "c",
+            &["--stream-first", "--deletion-protection", "on"],
+            &["DeletionProtectionEnabled"],
+        ),
         // Raised for the load, and put back.
         ("d", &["--load-write-capacity", "4000"], &[]),
     ];
@@ -139,12 +216,21 @@ async fn settings_differ_where_that_was_asked_for_and_nowhere_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_existing_table_keeps_its_settings() {
     let (stage, backup) = stage().await;
-    NewTable::new(TARGET, SHAPE).with_ttl("gone").create(&stage.direct).await.unwrap();
+    NewTable::new(TARGET, SHAPE)
+        .with_ttl("gone")
+        .create(&stage.direct)
+        .await
+        .unwrap();
     let before = settings(&stage, TARGET).await;
     let result = done(&stage, &restore(&backup, &["--into-existing"])).await;
     assert_eq!(total(&result, "written"), ITEMS);
-    assert_eq!(settings_differences(&before, &settings(&stage, TARGET).await), []);
+    assert_eq!(
+        settings_differences(&before, &settings(&stage, TARGET).await),
+        []
+    );
     // Settings for a new table make no sense here.
-    let told = stage.run(&restore(&backup, &["--into-existing", "--no-ttl"])).await;
+    let told = stage
+        .run(&restore(&backup, &["--into-existing", "--no-ttl"]))
+        .await;
     told.failed(2, &["settings", "new table"]);
 }

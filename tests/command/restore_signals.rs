@@ -45,8 +45,14 @@ async fn follow(stage: &Stage, hint: &str) -> Value {
 /// What the `hint:` line says to type.
 #[track_caller]
 fn hint(told: &Told) -> String {
-    let mut hints = told.stderr.lines().filter_map(|line| line.strip_prefix("hint: "));
-    hints.next().unwrap_or_else(|| panic!("no hint: {told:#?}")).to_owned()
+    let mut hints = told
+        .stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("hint: "));
+    hints
+        .next()
+        .unwrap_or_else(|| panic!("no hint: {told:#?}"))
+        .to_owned()
 }
 
 async fn stopped_in_order(name: &str, code: i32) {
@@ -60,7 +66,9 @@ async fn stopped_in_order(name: &str, code: i32) {
     })
     .await;
     signal(&child, name).await;
-    let told = told(child).await.failed(code, &[&format!("stopped by SIG{name}"), id.as_str()]);
+    let told = told(child)
+        .await
+        .failed(code, &[&format!("stopped by SIG{name}"), id.as_str()]);
     let hint = hint(&told);
     assert_eq!(hint, format!("highwater restore --resume {id}"));
 
@@ -68,18 +76,28 @@ async fn stopped_in_order(name: &str, code: i32) {
     assert_eq!(failed.status.as_str(), "failed");
     assert!(failed.error.is_some(), "{failed:?}");
     let (_, read) = loaded(&stage, CONTROL, &id).await;
-    assert!(read > 0 && read < ITEMS, "the signal came in the middle: {read}");
+    assert!(
+        read > 0 && read < ITEMS,
+        "the signal came in the middle: {read}"
+    );
     assert_eq!(failed.totals.written, read);
-    assert_eq!(items_there(&stage).await, read, "what was loaded is committed");
+    assert_eq!(
+        items_there(&stage).await,
+        read,
+        "what was loaded is committed"
+    );
 
     let sent = stage.dynamodb_proxy.count(BATCH);
     let result = follow(&stage, &hint).await;
     let more = stage.dynamodb_proxy.count(BATCH) - sent;
     assert_eq!(total(&result, "written"), ITEMS);
-    assert!(more < sent + (ITEMS - read), "what was committed is not loaded again: {more}");
+    assert!(
+        more < sent + (ITEMS - read),
+        "what was committed is not loaded again: {more}"
+    );
     assert_restored(&stage, &KeyShape::STRING.schema()).await;
-    let done = record(&stage, CONTROL, &id).await.unwrap();
-    assert_eq!((done.status.as_str(), done.error), ("completed", None));
+    let ended = record(&stage, CONTROL, &id).await.unwrap();
+    assert_eq!((ended.status.as_str(), ended.error), ("completed", None));
     // Again is no harm.
     let again = done(&stage, &["restore", "--resume", id.as_str()]).await;
     assert_eq!(total(&again, "written"), ITEMS);
@@ -121,9 +139,16 @@ async fn a_second_signal_ends_a_restore_at_once() {
     let second = Instant::now();
     signal(&child, "TERM").await;
     let status = child.wait().await.unwrap();
-    assert!(second.elapsed() < Duration::from_secs(5), "{:?}", second.elapsed());
+    assert!(
+        second.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        second.elapsed()
+    );
     assert_eq!(status.code(), Some(143));
-    assert_eq!(record(&stage, CONTROL, &id).await.unwrap().status.as_str(), "running");
+    assert_eq!(
+        record(&stage, CONTROL, &id).await.unwrap().status.as_str(),
+        "running"
+    );
     stage.dynamodb_proxy.clear();
     let hint = format!("highwater restore --resume {id}");
     follow(&stage, &hint).await;
@@ -135,10 +160,26 @@ async fn a_second_signal_ends_a_restore_at_once() {
 async fn a_restore_is_resumed_from_a_file_of_checkpoints() {
     let (stage, backup) = slow_stage().await;
     let id = restore_id(1);
-    let local = format!("local:{}", stage.folder.path().join("checkpoints/control.db").display());
+    let local = format!(
+        "local:{}",
+        stage.folder.path().join("checkpoints/control.db").display()
+    );
     // The backup made one.
-    stage.direct.delete_table().table_name(CONTROL).send().await.unwrap();
-    let more = ["--id", id.as_str(), "--concurrency", "2", "--control", &local];
+    stage
+        .direct
+        .delete_table()
+        .table_name(CONTROL)
+        .send()
+        .await
+        .unwrap();
+    let more = [
+        "--id",
+        id.as_str(),
+        "--concurrency",
+        "2",
+        "--control",
+        &local,
+    ];
     let mut resume = String::new();
     for name in ["KILL", "TERM"] {
         let before = stage.dynamodb_proxy.count(BATCH);
@@ -158,8 +199,11 @@ async fn a_restore_is_resumed_from_a_file_of_checkpoints() {
         }
     }
     let other = format!("local:{}", stage.folder.path().join("other.db").display());
-    let told = stage.run(&["restore", "--resume", id.as_str(), "--control", &other]).await;
-    told.failed(1, &["there is no restore", id.as_str()]).hinted("--control");
+    let told = stage
+        .run(&["restore", "--resume", id.as_str(), "--control", &other])
+        .await;
+    told.failed(1, &["there is no restore", id.as_str()])
+        .hinted("--control");
     // The hint names the file, or it would not work as printed.
     let result = follow(&stage, &resume).await;
     assert_eq!(total(&result, "read"), ITEMS);

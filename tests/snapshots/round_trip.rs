@@ -42,7 +42,10 @@ async fn restored_items_are_what_was_backed_up() {
         restoring += one_shape(shape, items_per_shape()).await;
         items += items_per_shape();
     }
-    println!("{items} items; restoring {restoring:.1?}, in all {:.1?}", began.elapsed());
+    println!(
+        "{items} items; restoring {restoring:.1?}, in all {:.1?}",
+        began.elapsed()
+    );
 }
 
 async fn one_shape(shape: KeyShape, items: u64) -> Duration {
@@ -73,7 +76,11 @@ async fn one_shape(shape: KeyShape, items: u64) -> Duration {
     let result = restore(&stage, &backup).await;
     let restoring = began.elapsed();
     let totals = &result["totals"];
-    assert_eq!((&totals["read"], &totals["written"]), (&items.into(), &items.into()), "{result}");
+    assert_eq!(
+        (&totals["read"], &totals["written"]),
+        (&items.into(), &items.into()),
+        "{result}"
+    );
     assert_eq!(result["balanced"], true, "{result}");
     assert_eq!(result["not_restored"], serde_json::json!([]), "{result}");
     let mut restored = scanned(&stage, TARGET).await;
@@ -106,7 +113,7 @@ async fn scanned(stage: &Stage, table: &str) -> Multiset {
     let mut request: ScanRequest = scan_request(table, 0, 1);
     loop {
         let page = scanner.scan_page(&request).await.unwrap();
-        for item in &page.items {
+        for item in page.items.iter() {
             items.add(canonical(item).to_string().as_bytes());
         }
         let Some(last) = page.last_evaluated_key else {

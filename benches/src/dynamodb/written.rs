@@ -84,6 +84,17 @@ pub(super) struct PutItem<'a> {
 }
 
 impl CreateTable {
+    /// A request for a table whose key is the string `pk`.
+    pub(super) fn of_strings(name: &str) -> Self {
+        Self {
+            table_name: name.to_owned(),
+            key_schema: json!([{"AttributeName": "pk", "KeyType": "HASH"}]),
+            attribute_definitions: json!([{"AttributeName": "pk", "AttributeType": "S"}]),
+            billing_mode: OnDemand::PayPerRequest,
+            tags: Vec::new(),
+        }
+    }
+
     /// The table, active at once. `number` tells it from others of its name.
     pub(super) fn make(self, number: usize) -> WrittenTable {
         let name = &self.table_name;
@@ -161,7 +172,11 @@ impl BatchWrite<'_> {
 
 impl PutItem<'_> {
     pub(super) fn take(&self) -> Result<Writes, Refusal> {
-        if let Some(other) = self.condition_expression.as_ref().filter(|it| *it != ABSENT) {
+        if let Some(other) = self
+            .condition_expression
+            .as_ref()
+            .filter(|it| *it != ABSENT)
+        {
             return Err(Refusal::Condition(other.clone()));
         }
         let mut sum = ItemSum::default();
@@ -169,7 +184,8 @@ impl PutItem<'_> {
         let mut answer = json!({});
         if self.return_consumed_capacity.is_wanted() {
             let units = units_of(self.item) as f64;
-            answer["ConsumedCapacity"] = json!({"TableName": self.table_name, "CapacityUnits": units});
+            answer["ConsumedCapacity"] =
+                json!({"TableName": self.table_name, "CapacityUnits": units});
         }
         Ok(Writes {
             table: self.table_name.clone(),

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, ArgGroup, Args as ClapArgs, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgGroup, ArgMatches, Args as ClapArgs, ValueEnum};
 use highwater_domain::ids::TableRef;
 use highwater_domain::key_filter::KeyFilter;
 use highwater_domain::layout::Destination;
 use highwater_domain::restore::RestoreId;
 
+use super::dump::Talk;
+use super::dyndump_place::DyndumpPlace;
 use super::yes_or_no;
 
 /// Flags that a resume does not take: the plan was frozen when the restore began.
@@ -219,7 +222,7 @@ Examples:
 
 /// `highwater load`.
 #[derive(ClapArgs, Debug)]
-#[command(group = ArgGroup::new("source").args(["file", "stdin", "from", "s3_bucket"]).required(true), after_help = LOAD_EXAMPLES)]
+#[command(after_help = LOAD_EXAMPLES)]
 pub struct Load {
     /// The table to fill, which must exist.
     pub table: TableRef,
@@ -238,22 +241,8 @@ pub struct Load {
     /// Any backup: s3://BUCKET/KEY or file:///PATH.
     #[arg(long, env = "HIGHWATER_LOAD_FROM", value_name = "URL")]
     pub from: Option<String>,
-    /// The bucket of a dyndump backup.
-    #[arg(
-        long,
-        env = "HIGHWATER_S3_BUCKET",
-        value_name = "BUCKET",
-        requires = "s3_prefix"
-    )]
-    pub s3_bucket: Option<String>,
-    /// The prefix of a dyndump backup.
-    #[arg(
-        long,
-        env = "HIGHWATER_S3_PREFIX",
-        value_name = "PREFIX",
-        requires = "s3_bucket"
-    )]
-    pub s3_prefix: Option<String>,
+    #[command(flatten)]
+    pub place: DyndumpPlace,
     /// Show the plan and write nothing.
     #[arg(long, env = "HIGHWATER_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub dry_run: bool,
@@ -261,4 +250,60 @@ pub struct Load {
     pub items: ItemFlags,
     #[command(flatten)]
     pub pace: WritePace,
+    /// How often a request that fails in passing is sent again; 0 is never. Without it, for about three minutes,
+    /// and throttled writes as long as it takes.
+    #[arg(
+        long,
+        env = "HIGHWATER_MAX_RETRIES",
+        value_name = "COUNT",
+        help_heading = "Pace"
+    )]
+    pub max_retries: Option<u32>,
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+impl Load {
+    /// Decides between the places that are named: one on the command line goes before those of the environment.
+    pub(super) fn settle(&mut self, matches: &ArgMatches) -> Result<(), String> {
+        let said = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let places = [
+            said("file"),
+            said("stdin"),
+            said("from"),
+            said("s3_bucket") || said("s3_prefix"),
+        ];
+        match places.iter().filter(|said| **said).count() {
+            0 => {}
+            1 => {
+                let [file, stdin, from, place] = places;
+                self.file = self.file.take().filter(|_| file);
+                self.stdin &= stdin;
+                self.from = self.from.take().filter(|_| from);
+                if !place {
+                    self.place = DyndumpPlace::default();
+                }
+            }
+            _ => {
+                return Err("--file, --stdin, --from and --s3-bucket/--s3-prefix name the same thing: give one".into());
+            }
+        }
+        if self
+            .file
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == "-")
+        {
+            (self.file, self.stdin) = (None, true);
+        }
+        if !self.stdin && self.file.is_none() {
+            self.place.settle(matches, "from", "--from")?;
+            if self.from.is_none() && self.place.s3_bucket.is_none() {
+                return Err(
+                    "say what to load: --file, --stdin, --from, or --s3-bucket and --s3-prefix"
+                        .into(),
+                );
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,177 +1,88 @@
 //! `highwater restore` and `highwater load`.
 
+mod wanted;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use highwater_aws::Clients;
 use highwater_domain::failure::FailureKind;
-use highwater_domain::restore::{OnExisting, RestoreId, RestoreRecord};
+use highwater_domain::restore::{RestoreId, RestoreRecord};
 use highwater_steps::plan_restore;
-use highwater_steps::restore_request::{EngineChoice, RestoreRequest, TableOverrides};
+use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::{RestoreDeps, StepError, StopFlag, restore_status};
+use serde_json::Value;
 
 use crate::args::Global;
-use crate::args::restore::{
-    BillingArg, EngineArg, ItemFlags, Load, NewTable, OnOff, Restore, WritePace,
-};
+use crate::args::restore::{Load, Restore};
 use crate::backup_place::{self, BackupPlace};
 use crate::connect::{self, Absent, Control};
 use crate::console::Console;
 use crate::error::CliError;
-use crate::format::count;
+use crate::format::{count, per_second};
 use crate::job::Job;
+use crate::job_log::{JobLog, Ticking};
 use crate::progress::{Display, LoadCounters};
 use crate::restore_report;
 use crate::signals::Signals;
 use crate::tasks::RestoreTasks;
 use crate::workflow::LocalExecution;
+use wanted::Wanted;
 
 /// Restores a backup, or goes on with a restore that was stopped.
 pub async fn run(args: &Restore, global: &Global, console: Console) -> Result<(), CliError> {
-    let job = match (&args.resume, &args.backup) {
-        (Some(id), _) => Wanted::Resume(RestoreRequest {
-            restore_id: Some(id.clone()),
-            resume: true,
-            ..paced(&args.pace)
-        }),
-        (None, Some(backup)) => Wanted::New {
-            backup: backup.clone(),
-            from: args.from.clone(),
-            request: RestoreRequest {
-                to: args.to.clone(),
-                into_existing: args.into_existing,
-                restore_id: args.id.clone(),
-                ..of_items(&args.items, args.into_existing)?
-            }
-            .with(paced(&args.pace), &args.table),
-            dry_run: args.dry_run,
-        },
-        (None, None) => return Err(CliError::Usage("name a backup to restore".into())),
-    };
-    restore(job, global, console).await
+    let job = Wanted::by_restore(args)?;
+    restore(job, &Manners::default(), global, console).await
+}
+
+/// How a restore talks, and how often it tries.
+#[derive(Default)]
+struct Manners {
+    max_retries: Option<u32>,
+    no_progress: bool,
+    log: Option<JobLog>,
 }
 
 /// Fills an existing table: dyndump's `load`.
 pub async fn load(args: &Load, global: &Global, console: Console) -> Result<(), CliError> {
-    let backup = match (&args.file, &args.from, &args.s3_bucket, &args.s3_prefix) {
-        _ if args.stdin => "-".to_owned(),
-        (Some(file), ..) => file
-            .to_str()
-            .ok_or_else(|| CliError::Usage(format!("{} is not valid UTF-8", file.display())))?
-            .to_owned(),
-        (_, Some(from), ..) => from.clone(),
-        (_, _, Some(bucket), Some(prefix)) => format!("s3://{bucket}/{prefix}"),
-        _ => return Err(CliError::Usage("say what to load".into())),
+    let talk = &args.talk;
+    let console = if talk.silent {
+        console.silenced()
+    } else {
+        console
     };
-    let request = RestoreRequest {
-        to: Some(args.table.clone()),
-        into_existing: true,
-        ..of_items(&args.items, true)?
-    }
-    .with(paced(&args.pace), &NewTable::default());
-    let job = Wanted::New {
-        backup,
-        from: None,
-        request,
-        dry_run: args.dry_run,
+    let log = JobLog::open(talk.log_to.as_deref(), &talk.log_timestamp)?;
+    let manners = Manners {
+        max_retries: args.max_retries,
+        no_progress: talk.no_progress,
+        log: Some(log.clone()),
     };
-    restore(job, global, console).await
-}
-
-/// What is to be done.
-enum Wanted {
-    Resume(RestoreRequest),
-    New {
-        backup: String,
-        from: Option<highwater_domain::layout::Destination>,
-        request: RestoreRequest,
-        dry_run: bool,
-    },
-}
-
-fn paced(pace: &WritePace) -> RestoreRequest {
-    RestoreRequest {
-        concurrency: pace.concurrency,
-        write_capacity: pace.write_capacity,
-        write_percent: pace.write_percent,
-        ..RestoreRequest::default()
+    let job = Wanted::by_load(args)?;
+    if args.dry_run {
+        return restore(job, &manners, global, console).await;
     }
-}
-
-fn of_items(items: &ItemFlags, into_existing: bool) -> Result<RestoreRequest, CliError> {
-    if items.allow_overwrite && !into_existing {
-        return Err(CliError::Usage(
-            "--allow-overwrite needs --into-existing: a new table has no items".into(),
-        ));
+    let outcome = restore(job, &manners, global, console).await;
+    let table = args.table.name();
+    match &outcome {
+        Ok(()) => log.line(&format!("Restore completed OK table={table}")),
+        Err(CliError::Signal { .. }) => log.line("Aborted"),
+        Err(error) => log.line(&format!("Restore failed table={table} error={error}")),
     }
-    let rejects = match &items.rejects {
-        Some(place) => place.to_string(),
-        None => default_rejects()?,
-    };
-    Ok(RestoreRequest {
-        on_existing: into_existing.then_some(if items.allow_overwrite {
-            OnExisting::Overwrite
-        } else {
-            OnExisting::Skip
-        }),
-        filter: items.filter.clone(),
-        max_items: items.max_items.filter(|items| *items > 0),
-        rejects: Some(rejects),
-        fail_fast: items.fail_fast,
-        skip_checks: items.skip_checks,
-        allow_incomplete: items.allow_incomplete,
-        ..RestoreRequest::default()
-    })
+    outcome
 }
 
-fn default_rejects() -> Result<String, CliError> {
-    let here = std::env::current_dir().map_err(CliError::Runtime)?;
-    Ok(format!(
-        "file://{}",
-        here.join("highwater-rejects").display()
-    ))
-}
-
-/// The two halves of a request that come from flags of their own.
-trait With {
-    fn with(self, pace: RestoreRequest, table: &NewTable) -> Self;
-}
-
-impl With for RestoreRequest {
-    fn with(self, pace: RestoreRequest, table: &NewTable) -> Self {
-        Self {
-            concurrency: pace.concurrency,
-            write_capacity: pace.write_capacity,
-            write_percent: pace.write_percent,
-            engine: match table.engine {
-                Some(EngineArg::Write) => EngineChoice::Write,
-                Some(EngineArg::ImportTable) => EngineChoice::ImportTable,
-                Some(EngineArg::Auto) | None => EngineChoice::Auto,
-            },
-            key: table.key.clone(),
-            settings: overrides(table),
-            ..self
-        }
-    }
-}
-
-fn overrides(table: &NewTable) -> TableOverrides {
-    TableOverrides {
-        billing: match table.billing {
-            Some(BillingArg::OnDemand) => highwater_domain::table_plan::Billing::OnDemand,
-            Some(BillingArg::AsIs) | None => highwater_domain::table_plan::Billing::AsIs,
-        },
-        stream_first: table.stream_first,
-        no_ttl: table.no_ttl,
-        load_write_capacity: table.load_write_capacity,
-        deletion_protection: table.deletion_protection.map(|asked| asked == OnOff::On),
-    }
-}
-
-async fn restore(wanted: Wanted, global: &Global, console: Console) -> Result<(), CliError> {
+async fn restore(
+    wanted: Wanted,
+    manners: &Manners,
+    global: &Global,
+    console: Console,
+) -> Result<(), CliError> {
     let stop = StopFlag::default();
     let mut signals = Signals::listen(stop.clone())?;
-    let execution = LocalExecution::new();
+    let execution = match manners.max_retries {
+        Some(_) => LocalExecution::new().without_retries(),
+        None => LocalExecution::new(),
+    };
     let counters = Arc::new(LoadCounters::default());
     let prepared = Box::pin(prepare(
         wanted,
@@ -181,9 +92,10 @@ async fn restore(wanted: Wanted, global: &Global, console: Console) -> Result<()
         counters.clone(),
         stop,
     ));
-    let Some(prepared) = signals.unless_received(prepared).await? else {
+    let Some(mut prepared) = signals.unless_received(prepared).await? else {
         return Ok(());
     };
+    prepared.deps.max_retries = manners.max_retries;
     let Prepared {
         deps,
         request,
@@ -194,7 +106,16 @@ async fn restore(wanted: Wanted, global: &Global, console: Console) -> Result<()
 
     let started = Instant::now();
     let tasks = RestoreTasks::new(deps.clone());
-    let display = Display::start(counters, *expected_items, console);
+    let shown_on = if manners.no_progress {
+        console.silenced()
+    } else {
+        console
+    };
+    let display = Display::start(counters.clone(), *expected_items, shown_on);
+    let ticking = manners
+        .log
+        .as_ref()
+        .map(|log| tick(log, request, counters, started));
     let outcome = execution
         .run(
             request,
@@ -204,8 +125,20 @@ async fn restore(wanted: Wanted, global: &Global, console: Console) -> Result<()
             &mut signals,
         )
         .await;
-    drop(display);
+    drop((display, ticking));
     let elapsed = started.elapsed().as_secs_f64();
+    tell(deps, id, &execution, outcome, elapsed, console).await
+}
+
+/// The result on standard output, or what went wrong and how to go on.
+async fn tell(
+    deps: &RestoreDeps,
+    id: &RestoreId,
+    execution: &LocalExecution,
+    outcome: Result<Value, CliError>,
+    elapsed: f64,
+    console: Console,
+) -> Result<(), CliError> {
     let record = restore_status::load(deps, id)
         .await
         .map(|known| known.value);
@@ -219,8 +152,37 @@ async fn restore(wanted: Wanted, global: &Global, console: Console) -> Result<()
             restore_report::result(&record, elapsed, console);
             Err(restore_report::rejected(&record))
         }
-        (Err(error), record) => Err(with_resume(record.ok(), &execution, id, error)),
+        (Err(error), record) => Err(with_resume(record.ok(), execution, id, error)),
     }
+}
+
+/// Tells the job's log how far it is, every now and then.
+fn tick(
+    log: &JobLog,
+    request: &RestoreRequest,
+    counters: Arc<LoadCounters>,
+    started: Instant,
+) -> Ticking {
+    let table = request
+        .to
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    log.line(&format!(
+        "Beginning restore: table={table:?} source={:?}",
+        request.backup.as_deref().unwrap_or_default()
+    ));
+    log.progress(move || {
+        let totals = counters.so_far();
+        let elapsed = started.elapsed().as_secs_f64();
+        format!(
+            "Restore in progress - current stats table={table} avg_items_sec={:.2} avg_capacity_sec={:.2} total_items_written={} total_items_skipped={}",
+            per_second(totals.written as f64, elapsed),
+            per_second(totals.consumed_capacity, elapsed),
+            totals.written,
+            totals.skipped(),
+        )
+    })
 }
 
 /// What stands when the workflow may begin.

@@ -36,6 +36,7 @@ impl Walker<'_> {
                 .find(|(retrier, _)| matches(&retrier.errors, &failure.error));
             if let Some((retrier, used)) = retrier
                 && *used < retrier.max_attempts
+                && self.options.retries
             {
                 *used += 1;
                 let delay = self.delay(retrier, *used);

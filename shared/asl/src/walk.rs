@@ -47,6 +47,8 @@ pub struct Options {
     pub jitter_seed: u64,
     /// Is told of every event.
     pub observer: Option<Observer>,
+    /// Whether a failed task is tried again as its `Retry` says; `false` for a caller that limits attempts itself.
+    pub retries: bool,
 }
 
 impl Default for Options {
@@ -55,6 +57,7 @@ impl Default for Options {
             clock: Arc::new(RealTime),
             jitter_seed: 0,
             observer: None,
+            retries: true,
         }
     }
 }
@@ -93,7 +96,7 @@ pub(crate) struct Walker<'a> {
     execution: &'a Execution,
     execution_input: &'a Value,
     pub(crate) tasks: &'a dyn Tasks,
-    options: &'a Options,
+    pub(crate) options: &'a Options,
     jitter: Mutex<fastrand::Rng>,
 }
 

@@ -71,6 +71,7 @@ pub async fn start_restore() -> Result<RestoreDeps, StartError> {
         stores: Arc::new(S3Stores(clients)),
         pace: Arc::new(Pace::new(clock.clone(), Share::Invocation)),
         clock,
+        max_retries: None,
         observer: Arc::new(LoggingObserver),
         stop: StopFlag::default(),
     })

@@ -38,6 +38,9 @@ pub struct RestoreDeps {
     pub clock: Arc<dyn Clock>,
     /// Keeps the load within its write capacity.
     pub pace: Arc<Pace>,
+    /// How often a request that fails in passing or is throttled is sent again; `None` leaves it to the step, which
+    /// waits out throttles as long as it has time.
+    pub max_retries: Option<u32>,
     /// Is told of progress.
     pub observer: Arc<dyn Observer>,
     /// Asks for an early, orderly end.

@@ -69,8 +69,8 @@ impl From<StepError> for Unfinished {
 /// put up with for ever.
 const FAULTS: Backoff = Backoff::SCAN;
 
-/// The wait before unprocessed or throttled writes are sent again never exceeds this.
-const LONGEST_WAIT: Backoff = Backoff {
+/// The waits before unprocessed or throttled writes are sent again.
+const BUSY: Backoff = Backoff {
     base_ms: 25,
     max_ms: 5_000,
     attempts: u32::MAX,
@@ -139,7 +139,7 @@ impl ItemWriter {
         let originals: HashMap<KeyPrint, &WriteOp> =
             batch.iter().map(|it| (it.print, &it.op)).collect();
         let mut left: Vec<WriteOp> = batch.iter().map(|it| it.op.clone()).collect();
-        let mut patience = Patience::default();
+        let mut patience = self.patience();
         while !left.is_empty() {
             let estimate = units(&left);
             self.admit(estimate).await?;
@@ -222,7 +222,7 @@ impl ItemWriter {
             return Err(StepError::Internal("a delete where items are to be kept".into()).into());
         };
         let totals = &mut outcome.totals;
-        let mut patience = Patience::default();
+        let mut patience = self.patience();
         // Whether an attempt may have been done although its answer never came.
         let mut in_doubt = false;
         loop {
@@ -283,6 +283,14 @@ impl ItemWriter {
         }
     }
 
+    fn patience(&self) -> Patience {
+        Patience {
+            busy: 0,
+            faults: 0,
+            max_retries: self.deps.max_retries,
+        }
+    }
+
     async fn admit(&self, estimate: f64) -> Result<(), Unfinished> {
         let stopping = || self.deps.should_stop(&self.budget);
         if self.deps.pace.admit(estimate, &self.budget, stopping).await {
@@ -306,10 +314,11 @@ impl ItemWriter {
 struct Wait(u64);
 
 /// How often a batch was sent without anything coming of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Patience {
     busy: u32,
     faults: u32,
+    max_retries: Option<u32>,
 }
 
 impl Patience {
@@ -321,31 +330,37 @@ impl Patience {
         }
     }
 
-    /// The wait before the next attempt, or the failure if that is no use.
+    /// The wait before the next attempt, or the failure if that is no use. Without a failure the service has merely
+    /// not done all of it yet.
     fn next(&mut self, failure: Option<Failure>) -> Result<Wait, StepError> {
         let random = fastrand::f64();
-        let busy = failure
-            .as_ref()
-            .is_none_or(|failure| failure.kind == FailureKind::Throttled);
-        if busy {
-            let wait_ms = LONGEST_WAIT
-                .wait_ms(self.busy, random)
-                .unwrap_or(LONGEST_WAIT.max_ms);
-            self.busy = self.busy.saturating_add(1);
-            return Ok(Wait(wait_ms));
-        }
-        let passing = |failure: &Failure| {
-            // Damaged in transit is as good as lost: the write is repeated.
-            failure.kind.is_retryable() || failure.kind == FailureKind::Corrupt
+        let Some(failure) = failure else {
+            return Ok(self.wait_while_busy(random));
         };
-        match (FAULTS.wait_ms(self.faults, random), failure) {
-            (Some(wait_ms), Some(failure)) if passing(&failure) => {
-                self.faults += 1;
-                Ok(Wait(wait_ms))
-            }
-            (_, Some(failure)) => Err(StepError::Table(failure)),
-            (wait_ms, None) => Ok(Wait(wait_ms.unwrap_or_default())),
+        let retries = self.busy.saturating_add(self.faults);
+        if self.max_retries.is_some_and(|most| retries >= most) {
+            return Err(StepError::Table(failure));
         }
+        match failure.kind {
+            FailureKind::Throttled => Ok(self.wait_while_busy(random)),
+            // Damaged in transit is as good as lost: the write is repeated.
+            FailureKind::Transient | FailureKind::Corrupt => {
+                let faults = Backoff {
+                    attempts: self.max_retries.unwrap_or(FAULTS.attempts),
+                    ..FAULTS
+                };
+                let wait_ms = faults.wait_ms(self.faults, random);
+                self.faults = self.faults.saturating_add(1);
+                wait_ms.map(Wait).ok_or(StepError::Table(failure))
+            }
+            _ => Err(StepError::Table(failure)),
+        }
+    }
+
+    fn wait_while_busy(&mut self, random: f64) -> Wait {
+        let wait_ms = BUSY.wait_ms(self.busy, random).unwrap_or(BUSY.max_ms);
+        self.busy = self.busy.saturating_add(1);
+        Wait(wait_ms)
     }
 }
 

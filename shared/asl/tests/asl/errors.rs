@@ -42,6 +42,7 @@ async fn full_jitter_depends_on_the_seed_and_nothing_else() {
             clock: Arc::clone(&clock) as _,
             jitter_seed,
             observer: None,
+            ..Options::default()
         };
         let tasks = failing(&["A", "A", "A"]);
         walk(&machine, json!({}), &execution(), &tasks, &options)
@@ -226,4 +227,25 @@ async fn payloads_over_the_limit_stop_the_execution_unless_caught_by_name() {
         untouched.calls().is_empty(),
         "nor does an oversized payload"
     );
+}
+
+#[tokio::test]
+async fn retries_can_be_left_to_the_caller() {
+    let machine = one(&json!({
+        "Type": "Task", "Resource": "f", "End": true,
+        "Retry": [{"ErrorEquals": ["A"], "MaxAttempts": 5}]
+    }));
+    let options = Options {
+        retries: false,
+        ..Options::default()
+    };
+    let failed = walk(
+        &machine,
+        json!({}),
+        &execution(),
+        &failing(&["A"]),
+        &options,
+    )
+    .await;
+    assert_eq!(failed.unwrap_err().error, "A");
 }

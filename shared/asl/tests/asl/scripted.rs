@@ -151,6 +151,7 @@ pub fn observed(clock: &Arc<Notes>) -> (Options, Arc<Mutex<Vec<String>>>) {
         observer: Some(Arc::new(move |event: &Event<'_>| {
             sink.lock().unwrap().push(line(event));
         })),
+        ..Options::default()
     };
     (options, events)
 }

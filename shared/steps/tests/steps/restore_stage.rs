@@ -88,6 +88,7 @@ impl RestoreStage {
             restores: control.clone(),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,
+            max_retries: None,
             observer: Arc::new(Unobserved),
             stop: StopFlag::default(),
         };

@@ -1,92 +1,14 @@
-//! The replay server, seen from its clients: the real program and the SDKs.
+//! S3's side, through the SDK.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot start its server has failed"
-)]
-
-use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, Delete, EncodingType, ObjectIdentifier};
-use highwater_benches::backup;
 use highwater_benches::data_set::DataSet;
+use highwater_benches::dynamodb::Tables;
+use highwater_benches::s3::Sink;
 use highwater_benches::server::ReplayServer;
-use highwater_benches::table::ReplayTable;
 use highwater_testkit::clients;
-use highwater_tests::binaries;
 
-/// A server with one table.
-async fn server(set: DataSet, wire_bytes: u64) -> ReplayServer {
-    let table = ReplayTable::new(set, wire_bytes);
-    ReplayServer::start(0, table).await.unwrap()
-}
-
-/// `backup::run` fails unless the items, parts and bytes of `backup.json` are what passed the server.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_completes_and_its_sums_are_the_servers() {
-    let highwater = binaries::path("highwater");
-    let table = ReplayTable::new(DataSet::Medium, 20_000_000).unwrap();
-    let items = table.items();
-    let server = ReplayServer::start(0, [table]).await.unwrap();
-    let more = ["--part-size".into(), "1MB".into()];
-    let run = backup::run(&highwater, &server, DataSet::Medium, &more)
-        .await
-        .unwrap();
-    assert_eq!(run.served.items, items);
-    assert!(run.served.wire_bytes >= 20_000_000);
-    assert!(run.usage.cpu_seconds > 0.0);
-    assert!(run.usage.peak_rss_bytes > 0);
-}
-
-#[tokio::test]
-async fn a_backup_that_fails_says_why() {
-    let highwater = binaries::path("highwater");
-    let server = server(DataSet::Small, 1).await;
-    let error = backup::run(&highwater, &server, DataSet::Large, &[])
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("large"), "{error}");
-}
-
-#[tokio::test]
-async fn a_scan_goes_on_where_it_stopped() {
-    let server = server(DataSet::Large, 3_000_000).await;
-    let client = clients::dynamodb(server.endpoint_url());
-    let described = client.describe_table().table_name("large").send();
-    let table = described.await.unwrap().table.unwrap();
-    let (mut start, mut items) = (None, 0);
-    loop {
-        let scan = client.scan().table_name("large").limit(40);
-        let page = scan.set_exclusive_start_key(start).send().await.unwrap();
-        items += i64::from(page.count());
-        let last = page.items().last().unwrap();
-        start = page.last_evaluated_key.clone();
-        match &start {
-            Some(key) => assert_eq!(key["pk"], last["pk"]),
-            None => break,
-        }
-    }
-    assert_eq!(Some(items), table.item_count());
-}
-
-#[tokio::test]
-async fn what_cannot_be_served_is_refused() {
-    let server = server(DataSet::Small, 1).await;
-    let client = clients::dynamodb(server.endpoint_url());
-    let filtered = client.scan().table_name("small").filter_expression("a = b");
-    let error = filtered.send().await.unwrap_err().into_service_error();
-    assert!(format!("{error:?}").contains("FilterExpression"));
-    let foreign = client
-        .scan()
-        .table_name("small")
-        .exclusive_start_key("pk", AttributeValue::S("small-0-000001".into()));
-    let error = foreign.send().await.unwrap_err().into_service_error();
-    assert!(format!("{error:?}").contains("starting key is invalid"));
-    let missing = client.scan().table_name("orders").send();
-    let error = missing.await.unwrap_err().into_service_error();
-    assert!(error.is_resource_not_found_exception());
-}
+use crate::server;
 
 #[tokio::test]
 async fn the_sink_keeps_the_first_of_two_creates_and_what_it_says_of_it() {
@@ -194,4 +116,31 @@ async fn listings_have_pages_folders_and_awkward_keys() {
     let delete = s3.delete_objects().bucket("bucket");
     delete.delete(both.build().unwrap()).send().await.unwrap();
     assert_eq!(server.stored_below("bucket", "").objects, 3);
+}
+
+#[tokio::test]
+async fn a_sink_that_keeps_gives_back_all_bytes_and_any_range() {
+    let server = ReplayServer::over(0, Tables::default(), Sink::keeping());
+    let server = server.await.unwrap();
+    let s3 = clients::s3(server.endpoint_url());
+    let body: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let put = s3.put_object().bucket("bucket").key("part");
+    let put = put.body(ByteStream::from(body.clone()));
+    put.send().await.unwrap();
+    let get = |range: Option<&str>| {
+        let get = s3.get_object().bucket("bucket").key("part");
+        get.set_range(range.map(str::to_owned)).send()
+    };
+    for (range, bytes) in [
+        (None, 0..3_000_000),
+        (Some("bytes=0-0"), 0..1),
+        (Some("bytes=1000-1999999"), 1000..2_000_000),
+        (Some("bytes=2999999-5000000"), 2_999_999..3_000_000),
+        (Some("bytes=17-"), 17..3_000_000),
+    ] {
+        let got = get(range).await.unwrap().body.collect().await.unwrap();
+        assert!(got.to_vec() == body[bytes], "{range:?}");
+    }
+    let beyond = get(Some("bytes=3000000-3000001")).await.unwrap_err();
+    assert_eq!(beyond.raw_response().unwrap().status().as_u16(), 416);
 }
