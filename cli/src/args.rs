@@ -14,6 +14,7 @@ pub mod restore;
 pub mod verify;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
@@ -166,7 +167,7 @@ pub struct Global {
         global = true,
         env = "HIGHWATER_CONTROL_TABLE",
         value_name = "NAME",
-        default_value = "highwater",
+        default_value = DEFAULT_CONTROL_TABLE,
         help_heading = "Checkpoints"
     )]
     pub control_table: String,
@@ -199,11 +200,23 @@ pub struct Global {
     pub log: Option<String>,
 }
 
+/// The table that keeps checkpoints, unless another one is named.
+pub const DEFAULT_CONTROL_TABLE: &str = "highwater";
+
 /// `--control local[:PATH]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalControl {
     /// The file, if one was named.
     pub path: Option<PathBuf>,
+}
+
+impl fmt::Display for LocalControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "local:{}", path.display()),
+            None => f.write_str("local"),
+        }
+    }
 }
 
 fn parse_control(text: &str) -> Result<LocalControl, String> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
+use crate::args::Global;
 use crate::error::CliError;
 
 /// Where a command speaks.
@@ -88,16 +89,17 @@ impl Console {
         }
     }
 
-    /// Tells of an error, and gives the exit code that goes with it.
-    pub fn failure(self, error: &CliError) -> ExitCode {
+    /// Tells of an error and of a way out, and gives the exit code that goes with it. `global` are the command's flags.
+    pub fn failure(self, error: &CliError, global: &Global) -> ExitCode {
+        let hint = error.hint(global);
         let mut stderr = io::stderr().lock();
         if self.json {
             let story =
-                json!({"error": error.name(), "message": error.to_string(), "hint": error.hint()});
+                json!({"error": error.name(), "message": error.to_string(), "hint": hint});
             let _ = writeln!(stderr, "{story}");
         } else {
             let _ = writeln!(stderr, "error: {error}");
-            if let Some(hint) = error.hint() {
+            if let Some(hint) = hint {
                 let _ = writeln!(stderr, "hint: {hint}");
             }
         }

@@ -6,6 +6,7 @@ use highwater_local::LocalError;
 use highwater_steps::{ErrorName, StepError};
 use thiserror::Error;
 
+use crate::args::Global;
 use crate::job::Job;
 
 /// A command that did not do what it was asked to.
@@ -110,15 +111,15 @@ impl CliError {
         }
     }
 
-    /// A way out, with a command to type where there is one.
-    pub fn hint(&self) -> Option<String> {
+    /// A way out, with a command to type where there is one. `global` are the flags of the command that failed.
+    pub fn hint(&self, global: &Global) -> Option<String> {
         match self {
             Self::Workflow {
                 job,
                 resumable,
                 failed,
             } => {
-                let resume = resumable.then(|| job.resume_command());
+                let resume = resumable.then(|| job.resume_command(global));
                 let cause = ErrorName::parse(&failed.error)
                     .and_then(|name| of_name(name, &message(failed)));
                 match (cause, resume) {
@@ -126,7 +127,7 @@ impl CliError {
                     (cause, resume) => resume.or(cause.map(Into::into)),
                 }
             }
-            Self::Signal { job: Some(job), .. } => Some(job.resume_command()),
+            Self::Signal { job: Some(job), .. } => Some(job.resume_command(global)),
             Self::Step(error) => of_step(error),
             Self::Connection(failure) => of_failure(failure),
             Self::Local(LocalError::Database { .. }) => Some(
@@ -234,9 +235,7 @@ mod tests {
     use super::*;
 
     fn hint_of(failure: Failure) -> String {
-        CliError::from(StepError::Store(failure))
-            .hint()
-            .unwrap_or_default()
+        of_step(&StepError::Store(failure)).unwrap_or_default()
     }
 
     #[test]

@@ -26,13 +26,13 @@ fn main() -> ExitCode {
     console::start_log(args.global.log.as_deref());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return console.failure(&error::CliError::Runtime(error)),
+        Err(error) => return console.failure(&error::CliError::Runtime(error), &args.global),
     };
     let outcome = runtime.block_on(Box::pin(commands::run(&args, console)));
     // Whatever still runs was given up on; nobody waits for it.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => console.failure(&error),
+        Err(error) => console.failure(&error, &args.global),
     }
 }

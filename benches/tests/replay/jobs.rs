@@ -21,7 +21,7 @@ async fn every_job_ends_and_its_sums_are_right() {
     let bench = Bench {
         program: &program,
         set: DataSet::Medium,
-        wire_bytes: 5_000_000,
+        wire_bytes: 2_500_000,
         unprocessed: 10,
         backup_flags: &flags,
     };
@@ -30,7 +30,7 @@ async fn every_job_ends_and_its_sums_are_right() {
     let note = |measured: &_| ended.push(*measured);
     bench.run(&jobs, note).await.unwrap();
     assert_eq!(ended.len(), jobs.len());
-    let items = ReplayTable::new(DataSet::Medium, 5_000_000)
+    let items = ReplayTable::new(DataSet::Medium, 2_500_000)
         .unwrap()
         .items();
     for measured in ended {

@@ -79,24 +79,14 @@ async fn snapshot(
     }
     let control = rows(id, global, console).await;
     let control = control.as_ref().map(|control| control.table.as_ref());
-    delete_snapshot::run(
-        store.as_ref(),
-        &layout,
-        control,
-        &deletion,
-        SystemClock.now(),
-        |gone| {
-            if args.talk.no_progress {
-                return;
-            }
-            console.say(&format!(
-                "{} of {} parts deleted",
-                count(gone as u64),
-                count(deletion.parts.len() as u64)
-            ));
-        },
-    )
-    .await?;
+    let parts = count(deletion.parts.len() as u64);
+    let progress = |gone: usize| {
+        if !args.talk.no_progress {
+            console.say(&format!("{} of {parts} parts deleted", count(gone as u64)));
+        }
+    };
+    let now = SystemClock.now();
+    delete_snapshot::run(store.as_ref(), &layout, control, &deletion, now, progress).await?;
     let value = json!({"deleted": id, "url": place, "parts": deletion.parts.len()});
     console.result(
         &format!("Deleted {} parts from {place}", deletion.parts.len()),

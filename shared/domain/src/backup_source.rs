@@ -64,7 +64,7 @@ pub enum LineShape {
     Bare,
     /// `{"Metadata":…,"Keys":…,"OldImage":…,"NewImage":…}`: an incremental export's.
     Change,
-    /// `{"Item":{…}}` or a bare item, line by line.
+    /// `{"Item":{…}}`, a bare item, or one of a typed dump, line by line.
     Any,
 }
 

@@ -273,7 +273,7 @@ mod tests {
             assert!(part.is_full() || rest.is_empty());
             let part = part.finish().unwrap();
             let text = gunzip(&part.body);
-            assert!(text.ends_with(b"\n") && text.len() % 101 == 0);
+            assert!(text.ends_with(b"\n") && text.len().is_multiple_of(101));
             assert_eq!(part.items, text.len() as u64 / 101);
             assert_eq!(part.plain_bytes, text.len() as u64);
             assert_eq!(part.sha256, hex::encode(Sha256::digest(&text)));

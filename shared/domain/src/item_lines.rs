@@ -10,6 +10,7 @@ use std::io::Read;
 use bytes::Bytes;
 
 use crate::backup_source::{LineShape, Packing};
+use crate::encoding::decode_typed;
 use crate::item_finder::compacted;
 use crate::packing::{UnpackError, Unpacked};
 use crate::part_reader::PartError;
@@ -249,12 +250,12 @@ impl<R: Read> ItemLines<R> {
             });
         }
         let text = self.rest().get(..length).unwrap_or_default();
-        let found = match self.shape {
-            LineShape::Any => record_shape::wrapped_or_bare(text),
-            _ => record_shape::bare(text),
+        let op = match self.shape {
+            LineShape::Any if record_shape::is_typed(text) => typed(text),
+            LineShape::Any => record_shape::wrapped_or_bare(text).map(|found| op(text, found)),
+            _ => record_shape::bare(text).map(|found| op(text, found)),
         };
-        let found = found.map_err(|reason| self.bad(reason))?;
-        let op = op(text, found);
+        let op = op.map_err(|reason| self.bad(reason))?;
         self.pass(length);
         self.pass_line_break();
         Ok(self.record(op))
@@ -309,6 +310,14 @@ fn is_space(byte: u8) -> bool {
 }
 
 /// The write that a record asks for, its bytes on one line.
+/// The item of a line of a typed dump.
+fn typed(text: &[u8]) -> Result<WriteOp, String> {
+    match decode_typed(text) {
+        Ok(item) => Ok(WriteOp::Put(item.into())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn op(text: &[u8], found: Found) -> WriteOp {
     let body = |span: std::ops::Range<usize>| {
         let raw = text.get(span).unwrap_or_default();
@@ -561,6 +570,21 @@ mod tests {
         ] {
             assert_eq!(ops(text, LineShape::Any), [op], "{text}");
         }
+    }
+
+    #[test]
+    fn lines_of_a_typed_dump_are_items_again() {
+        let text = "{\"n\":{\"type\":\"number\",\"value\":1E+2},\"b\":{\"type\":\"binary\",\"value\":\"/wA=\",\"encoding\":\"base64\"}}\n\
+                    {\"type\":{\"S\":\"an attribute of that name\"}}\n";
+        assert_eq!(
+            ops(text, LineShape::Any),
+            [
+                r#"+{"n":{"N":"1E+2"},"b":{"B":"/wA="}}"#,
+                r#"+{"type":{"S":"an attribute of that name"}}"#
+            ]
+        );
+        let wrong = refused(br#"{"n":{"type":"number","value":true}}"#, LineShape::Any);
+        assert!(wrong.contains('n'), "{wrong}");
     }
 
     const CHANGE: &str =

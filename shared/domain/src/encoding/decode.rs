@@ -250,6 +250,10 @@ mod tests {
             let error = decode_typed(line.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(message), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_and_what_is_bottomless_is_refused() {
         assert!(decode_typed(b"{\"a\xff\":1}").is_err());
         let deep = format!("{{\"a\":{}", r#"{"type":"list","value":["#.repeat(100));
         assert!(decode_typed(deep.as_bytes()).is_err());

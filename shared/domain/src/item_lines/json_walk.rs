@@ -129,6 +129,13 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Moves behind the `{` of the object that begins here; false if none does.
+    pub(super) fn enter(&mut self) -> bool {
+        let is_object = self.peek() == b'{';
+        self.at += usize::from(is_object);
+        is_object
+    }
+
     /// Moves behind the object that begins here.
     pub(super) fn object(&mut self) -> Result<Range<usize>, String> {
         if self.peek() != b'{' {

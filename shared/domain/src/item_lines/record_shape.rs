@@ -106,6 +106,17 @@ pub(super) fn bare(text: &[u8]) -> Result<Found, String> {
     Walk::new(text).item().map(Found::Put)
 }
 
+/// Whether this is an item of a typed dump: its first attribute's value begins with its `type`, and no value of
+/// DynamoDB JSON does.
+pub(super) fn is_typed(text: &[u8]) -> bool {
+    let mut walk = Walk::into(text);
+    walk.name().is_some()
+        && walk.enter()
+        && walk
+            .name()
+            .is_some_and(|name| is_named(walk.slice(&name), "type"))
+}
+
 /// Either of the two. An item may have one attribute, and that may be called `Item`: the grammar of attribute
 /// values tells which it is.
 pub(super) fn wrapped_or_bare(text: &[u8]) -> Result<Found, String> {
