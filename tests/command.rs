@@ -15,6 +15,7 @@ mod command {
     mod demo;
     mod denied;
     mod denying_proxy;
+    mod diffs;
     mod dump;
     mod environment;
     mod extreme_items;

@@ -94,8 +94,7 @@ impl Console {
         let hint = error.hint(global);
         let mut stderr = io::stderr().lock();
         if self.json {
-            let story =
-                json!({"error": error.name(), "message": error.to_string(), "hint": hint});
+            let story = json!({"error": error.name(), "message": error.to_string(), "hint": hint});
             let _ = writeln!(stderr, "{story}");
         } else {
             let _ = writeln!(stderr, "error: {error}");

@@ -35,7 +35,7 @@ impl Job {
             ("--control", control.as_ref()),
         ] {
             if let Some(value) = value {
-                command.push_str(&format!(" {flag} {}", quoted(value)));
+                command.extend([" ", flag, " ", &quoted(value)]);
             }
         }
         command

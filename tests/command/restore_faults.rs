@@ -7,7 +7,7 @@ use highwater_testkit::tables::NewTable;
 
 use super::read_back::{assert_same, table_items};
 use super::restores::backed_up;
-use super::restoring::{assert_accounted_for, completed, total};
+use super::restoring::{assert_accounted_for, assert_restored, completed, done, restore, total};
 use super::stage::{Stage, TABLE, TO};
 
 const ITEMS: u64 = 60;
@@ -155,35 +155,45 @@ async fn one_refusal_at_the_start_or_end_of_a_restore_is_tried_again() {
     .await;
 }
 
+/// Nine batches in ten come back half done, and one request in ten goes wrong: it takes its time, and is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_little_gets_everything_in_the_end() {
+    let (stage, backup) = furnished_stage().await;
+    let proxy = &stage.dynamodb_proxy;
+    for fault in [Fault::Throttle, Fault::ServerError, Fault::LoseAnswer] {
+        proxy.inject(Rule::rate(fault, 0.035));
+    }
+    proxy.inject(Rule::rate(Fault::Unprocessed, 0.9));
+    let result = done(&stage, &restore(&backup, &["--concurrency", "12"])).await;
+    assert_eq!(
+        (total(&result, "read"), total(&result, "written")),
+        (ITEMS, ITEMS)
+    );
+    assert!(total(&result, "throttles") > ITEMS, "{result}");
+    assert_restored(&stage, &KeyShape::STRING.schema()).await;
+    assert!(proxy.count(Fault::Unprocessed) > 20);
+}
+
 /// An answer that was damaged on its way is not believed: what is restored is what was backed up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_a_downloaded_part_is_noticed() {
     let (stage, backup) = furnished_stage().await;
-    let data = Rule::nth(Fault::CorruptAnswer, 1)
-        .on("GetObject")
-        .under("/backups/daily/orders/AWSDynamoDB/");
-    for nth in 1..=8 {
+    let data = format!("/backups/daily/orders/AWSDynamoDB/{backup}/data/");
+    let schema = KeyShape::STRING.schema();
+    let source = table_items(&stage, TABLE, &schema).await;
+    for nth in 1..=4 {
         stage.s3_proxy.clear();
-        let below = format!("/backups/daily/orders/AWSDynamoDB/{backup}/data/");
-        stage.s3_proxy.inject(
-            Rule::nth(Fault::CorruptAnswer, nth)
-                .on("GetObject")
-                .under(&below),
-        );
+        let flipped = Rule::nth(Fault::CorruptAnswer, nth).on("GetObject");
+        stage.s3_proxy.inject(flipped.under(&data));
         let target = format!("target-{nth}");
         let told = stage
-            .run(&["restore", &backup, "--from", TO, "--to", &target, "--json"])
+            .run(&["restore", &backup, "--from", TO, "--to", &target])
             .await;
         if told.code == Some(0) {
-            let schema = KeyShape::STRING.schema();
-            assert_same(
-                &table_items(&stage, &target, &schema).await,
-                &table_items(&stage, TABLE, &schema).await,
-            );
+            assert_same(&table_items(&stage, &target, &schema).await, &source);
         } else {
             told.failed(1, &["data/"]);
         }
     }
-    drop(data);
-    assert!(stage.s3_proxy.count(Fault::CorruptAnswer) >= 3);
+    assert!(stage.s3_proxy.count(Fault::CorruptAnswer) >= 2);
 }

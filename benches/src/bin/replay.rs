@@ -5,6 +5,8 @@ use std::io::{Write as _, stdout};
 
 use clap::Parser;
 use highwater_benches::data_set::DataSet;
+use highwater_benches::dynamodb::Tables;
+use highwater_benches::s3::Sink;
 use highwater_benches::server::ReplayServer;
 use highwater_benches::size;
 use highwater_benches::table::ReplayTable;
@@ -18,6 +20,12 @@ struct Args {
     /// Bytes of items on the wire, for each table: 200MB, 2GB.
     #[arg(long, default_value = "2GB", value_parser = size::parse)]
     size: u64,
+    /// Keep uploads in memory, so that backups can be read again.
+    #[arg(long)]
+    keep: bool,
+    /// So many percent of the writes in batches come back unprocessed.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=90))]
+    unprocessed: u8,
 }
 
 #[tokio::main]
@@ -30,7 +38,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         writeln!(stdout(), "{set}: {items} items on {pages} pages")?;
         tables.push(table);
     }
-    let server = ReplayServer::start(args.port, tables).await?;
+    let sink = if args.keep {
+        Sink::keeping()
+    } else {
+        Sink::dropping()
+    };
+    let tables = Tables::new(tables).with_unprocessed(args.unprocessed);
+    let server = ReplayServer::over(args.port, tables, sink).await?;
     writeln!(stdout(), "{}", server.endpoint_url())?;
     tokio::signal::ctrl_c().await?;
     let (sent, taken) = (server.served(), server.stored_below("", ""));

@@ -237,6 +237,11 @@ async fn prepare(
     }
     console.say(&restore_report::beginning(&plan));
     let control = connect::control(global, console, Absent::Create).await?;
+    let id = input.restore_id()?;
+    let known = control.restores.restore(&id).await;
+    if known.map_err(StepError::Control)?.is_some() {
+        return Err(StepError::RestoreExists(id).into());
+    }
     Ok(Some(Prepared {
         deps: connect::restore_deps(
             &clients,
@@ -245,7 +250,7 @@ async fn prepare(
             counters,
             stop,
         ),
-        id: input.restore_id()?,
+        id,
         expected_items: plan.source.items.unwrap_or(0),
         request,
         _place: Some(place),

@@ -6,8 +6,11 @@ use highwater_steps::finalize_restore::{self, FinalizeRestoreInput};
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
     let deps = start_restore().await?;
-    serve(deps, |deps, input: FinalizeRestoreInput, budget| async move {
-        finalize_restore::run(&deps, &input, budget).await
-    })
+    serve(
+        deps,
+        |deps, input: FinalizeRestoreInput, budget| async move {
+            finalize_restore::run(&deps, &input, budget).await
+        },
+    )
     .await
 }

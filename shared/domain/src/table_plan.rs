@@ -322,5 +322,4 @@ pub struct KeySpecError {
 }
 
 #[cfg(test)]
-#[path = "table_plan_tests.rs"]
 pub(crate) mod tests;

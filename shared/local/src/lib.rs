@@ -12,6 +12,7 @@ mod embedded_s3;
 mod error;
 mod seed;
 mod signed_upload;
+mod whole_file;
 
 pub use directory_store::DirectoryStore;
 pub use embedded_dynamodb::EmbeddedDynamoDb;

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::object_store::{Creation, ListPage, ListedObject, NewObject, ObjectStore};
 
+use super::object_listing::{self, everything, names};
+
 /// Runs every law. The store may hold other objects, none of them below `conformance/`.
 pub async fn every_law(store: &Arc<dyn ObjectStore>) {
     a_created_object_reads_back(&**store).await;
@@ -21,8 +23,8 @@ pub async fn every_law(store: &Arc<dyn ObjectStore>) {
     an_encoding_changes_no_bytes(&**store).await;
     odd_keys_name_themselves_or_are_refused(&**store).await;
     escaping_keys_touch_nothing_else(&**store).await;
-    listings_page_in_byte_order(&**store).await;
-    folders_are_listed_once(&**store).await;
+    object_listing::listings_page_in_byte_order(&**store).await;
+    object_listing::folders_are_listed_once(&**store).await;
     deletes_are_idempotent(&**store).await;
     a_deleted_key_is_free_again(&**store).await;
 }
@@ -37,7 +39,7 @@ fn object(key: &str, body: impl Into<Bytes>) -> NewObject {
     }
 }
 
-async fn created(store: &dyn ObjectStore, key: &str, body: impl Into<Bytes>) {
+pub(super) async fn created(store: &dyn ObjectStore, key: &str, body: impl Into<Bytes>) {
     let creation = store.create(object(key, body)).await.unwrap();
     assert_eq!(creation, Creation::Created, "{key:?} was free");
 }
@@ -375,56 +377,6 @@ pub async fn escaping_keys_touch_nothing_else(store: &dyn ObjectStore) {
     }
 }
 
-/// Listings come in byte order of the keys, page after page, each key once.
-pub async fn listings_page_in_byte_order(store: &dyn ObjectStore) {
-    let prefix = "conformance/list/";
-    let mut keys: Vec<String> = [
-        "a-b/x", "a.b", "a/b/c", "a/b.d", "a/b/d", "a0", "b", "\u{e9}",
-    ]
-    .iter()
-    .map(|name| format!("{prefix}{name}"))
-    .collect();
-    for key in &keys {
-        created(store, key, key.clone()).await;
-    }
-    keys.sort_unstable();
-    assert_eq!(names(everything(store, prefix).await), keys);
-    let below: Vec<&String> = keys.iter().filter(|key| key.contains("/a/b")).collect();
-    let listed = names(everything(store, "conformance/list/a/b").await);
-    assert_eq!(listed.iter().collect::<Vec<_>>(), below);
-    for (index, key) in keys.iter().enumerate() {
-        // Any key will do as a position, also one that is gone.
-        let after = store.list(prefix, Some(key)).await.unwrap();
-        let first = after.objects.first().map(|object| &object.key);
-        assert_eq!(first, keys.get(index + 1), "after {key}");
-    }
-}
-
-/// The components below a prefix come once each, with `/`, and the objects there beside them.
-pub async fn folders_are_listed_once(store: &dyn ObjectStore) {
-    let prefix = "conformance/folders/";
-    for name in ["t/1", "t/2", "t-1/3", "u/v/w/4", "u/5", "plain"] {
-        created(store, &format!("{prefix}{name}"), "x").await;
-    }
-    let mut folders = Vec::new();
-    let mut objects = Vec::new();
-    let mut after = None;
-    loop {
-        let page = store.list_folders(prefix, after.as_deref()).await.unwrap();
-        folders.extend(page.folders);
-        objects.extend(page.objects.into_iter().map(|object| object.key));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    let expected = ["t-1/", "t/", "u/"].map(|name| format!("{prefix}{name}"));
-    assert_eq!(folders, expected);
-    assert_eq!(objects, [format!("{prefix}plain")]);
-    let nothing = store.list_folders("conformance/none/", None).await.unwrap();
-    assert_eq!(nothing, ListPage::default());
-}
-
 /// Deleting what is not there succeeds, also beside what is, and twice.
 pub async fn deletes_are_idempotent(store: &dyn ObjectStore) {
     let key = "conformance/deleted/key".to_owned();
@@ -458,28 +410,4 @@ pub async fn a_deleted_key_is_free_again(store: &dyn ObjectStore) {
         assert_eq!(store.read(key).await.unwrap().unwrap(), body);
         store.delete(&[key.to_owned()]).await.unwrap();
     }
-}
-
-/// The whole listing, page by page.
-pub async fn everything(store: &dyn ObjectStore, prefix: &str) -> Vec<ListedObject> {
-    let mut all: Vec<ListedObject> = Vec::new();
-    let mut after = None;
-    loop {
-        let page = store.list(prefix, after.as_deref()).await.unwrap();
-        assert!(page.folders.is_empty(), "a flat listing has no folders");
-        for object in page.objects {
-            let in_order = all.last().is_none_or(|last| last.key < object.key);
-            assert!(in_order, "{:?} came after {:?}", object.key, all.last());
-            all.push(object);
-        }
-        assert!(page.next.is_none() || page.next > after, "no progress");
-        after = page.next;
-        if after.is_none() {
-            return all;
-        }
-    }
-}
-
-fn names(objects: Vec<ListedObject>) -> Vec<String> {
-    objects.into_iter().map(|object| object.key).collect()
 }
