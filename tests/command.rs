@@ -40,4 +40,5 @@ mod command {
     mod signals;
     mod stage;
     mod told;
+    mod verifies;
 }

@@ -195,11 +195,22 @@ async fn a_damaged_snapshot_is_refused() {
             })
         })
         .await;
+    // The MD5 of nothing.
+    let (base64, hex) = (
+        "1B2M2Y8AsgTpgAmY7PhCfg==",
+        "d41d8cd98f00b204e9800998ecf8427e",
+    );
     whole
-        .refused("md5", &[name], |backup| {
+        .refused("md5", &["manifest-files.json", "line 2"], |backup| {
+            change_manifest(backup, |file| file["md5Checksum"] = json!(base64));
+        })
+        .await;
+    whole
+        .refused("md5-and-etag", &[name], |backup| {
             change_manifest(backup, |file| {
-                file["md5Checksum"] = json!("1B2M2Y8AsgTpgAmY7PhCfg==")
-            })
+                file["md5Checksum"] = json!(base64);
+                file["etag"] = json!(hex);
+            });
         })
         .await;
     whole

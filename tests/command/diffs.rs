@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use highwater_domain::key::ScalarType;
 use highwater_local::EmbeddedDynamoDb;
@@ -525,7 +524,7 @@ async fn what_cannot_be_compared_is_refused_with_a_way_out() {
     refused(
         &[bare, TABLE, "--key", "pk:N"],
         2,
-        &["--key", "pk (N)", "table orders"],
+        &["--key", "pk:N", "table orders"],
     )
     .await;
     refused(&[keyless, TABLE], 1, &["keyless.json", "line 2", "pk"]).await;

@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use highwater_domain::restore_control::RestoreControl as _;
 use highwater_testkit::faults::{Fault, Rule};
-use highwater_testkit::generate::KeyShape;
+use highwater_testkit::generate::{Generator, KeyShape, canonical};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::read_back::table_items;
+use super::read_back::{assert_same, table_items};
 use super::restores::backed_up;
 use super::restoring::{
-    TARGET, assert_restored, completed, done, loaded, record, restore, restore_id, total,
+    TARGET, assert_restored, completed, done, file, loaded, record, restore, restore_id,
+    restore_lines, total,
 };
-use super::stage::{CONTROL, Stage, TO, finish, signal, told, until};
+use super::stage::{CONTROL, Stage, TABLE, TO, finish, signal, told, until};
 use super::told::Told;
 
 const ITEMS: u64 = 1500;
@@ -119,6 +121,76 @@ async fn sigint_stops_a_restore_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_a_restore_in_order() {
     stopped_in_order("TERM", 143).await;
+}
+
+/// One file, stopped in its middle twice: what is committed is where the next run begins, to the line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_gone_on_with_in_its_middle() {
+    for existing in [false, true] {
+        let stage = Stage::with_items(0).await;
+        let items = Generator::small(4, KeyShape::STRING);
+        let lines = (0..ITEMS).flat_map(|index| [items.item(index), b"\n".to_vec()]);
+        let lines = file(&stage, "lines.json", &lines.flatten().collect::<Vec<u8>>());
+        let (operation, target) = match existing {
+            true => ("PutItem", TABLE),
+            false => ("BatchWriteItem", TARGET),
+        };
+        let slowly = Rule::rate(BATCH, 1.0).on(operation);
+        stage.dynamodb_proxy.inject(slowly);
+        let id = restore_id(1);
+        let begin = match existing {
+            true => vec![
+                "restore",
+                lines.to_str().unwrap(),
+                "--to",
+                target,
+                "--into-existing",
+            ],
+            false => restore_lines(&lines, "pk:S", &[]),
+        };
+        let begin = [&begin[..], &["--id", id.as_str()]].concat();
+        let resume = ["restore", "--resume", id.as_str()];
+        let mut before = 0;
+        for arguments in [&begin[..], &resume] {
+            let sent = stage.dynamodb_proxy.count(BATCH);
+            let child = stage.spawn(arguments);
+            let more = if existing { 200 } else { 16 };
+            until("it writes", async || {
+                (stage.dynamodb_proxy.count(BATCH) >= sent + more).then_some(())
+            })
+            .await;
+            signal(&child, "TERM").await;
+            told(child).await.failed(143, &[]);
+            let files = stage.control(CONTROL).files(&id, None, 10).await.unwrap();
+            let [(0, checkpoint)] = files[..] else {
+                panic!("{files:?}")
+            };
+            assert!(!checkpoint.done);
+            assert!(
+                checkpoint.lines > before && checkpoint.lines < ITEMS,
+                "{checkpoint:?}"
+            );
+            assert_eq!(checkpoint.totals.written, checkpoint.lines);
+            let there = table_items(&stage, target, &KeyShape::STRING.schema()).await;
+            assert_eq!(
+                there.len() as u64,
+                checkpoint.lines,
+                "committed is what is there"
+            );
+            before = checkpoint.lines;
+        }
+        stage.dynamodb_proxy.clear();
+        let result = done(&stage, &resume).await;
+        assert_eq!(
+            (total(&result, "read"), total(&result, "written")),
+            (ITEMS, ITEMS)
+        );
+        let there = table_items(&stage, target, &KeyShape::STRING.schema()).await;
+        let expected = (0..ITEMS).map(|index| items.item(index));
+        let schema = KeyShape::STRING.schema();
+        let expected = expected.map(|item| (schema.key_of(&item).unwrap(), canonical(&item)));
+        assert_same(&there, &expected.collect());
+    }
 }
 
 /// The orderly end is held up for an hour; the second signal does not wait for it.

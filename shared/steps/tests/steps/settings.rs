@@ -82,6 +82,7 @@ impl Account {
             restores: control.clone(),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,
+            max_retries: None,
             observer: Arc::new(Unobserved),
             stop: StopFlag::default(),
         };

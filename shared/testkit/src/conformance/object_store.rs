@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use highwater_domain::failure::FailureKind;
 use highwater_domain::object_store::{Creation, ListPage, ListedObject, NewObject, ObjectStore};
 
+use super::object_keys;
 use super::object_listing::{self, everything, names};
 
 /// Runs every law. The store may hold other objects, none of them below `conformance/`.
@@ -21,15 +21,15 @@ pub async fn every_law(store: &Arc<dyn ObjectStore>) {
     a_range_is_the_bytes_that_are_there(&**store).await;
     user_metadata_is_kept_whole_or_not_at_all(&**store).await;
     an_encoding_changes_no_bytes(&**store).await;
-    odd_keys_name_themselves_or_are_refused(&**store).await;
-    escaping_keys_touch_nothing_else(&**store).await;
+    object_keys::odd_keys_name_themselves_or_are_refused(&**store).await;
+    object_keys::escaping_keys_touch_nothing_else(&**store).await;
     object_listing::listings_page_in_byte_order(&**store).await;
     object_listing::folders_are_listed_once(&**store).await;
     deletes_are_idempotent(&**store).await;
     a_deleted_key_is_free_again(&**store).await;
 }
 
-fn object(key: &str, body: impl Into<Bytes>) -> NewObject {
+pub(super) fn object(key: &str, body: impl Into<Bytes>) -> NewObject {
     NewObject {
         key: key.to_owned(),
         body: body.into(),
@@ -275,105 +275,6 @@ pub async fn an_encoding_changes_no_bytes(store: &dyn ObjectStore) {
         let range = store.read_range(key, 4..8).await.unwrap();
         assert_eq!(range.unwrap(), "comp");
         assert_eq!(store.facts(key).await.unwrap().unwrap().bytes, 14);
-    }
-}
-
-/// Keys are opaque: an odd one names exactly the object it spells, or the store refuses it.
-pub async fn odd_keys_name_themselves_or_are_refused(store: &dyn ObjectStore) {
-    let prefix = "conformance/odd/";
-    let odd = [
-        "a+b",
-        "a b",
-        " a",
-        "a ",
-        "100%",
-        "%2F",
-        "%",
-        "%41",
-        "A",
-        "a&b=c;d",
-        "e?f#g",
-        "q\"'<>`{}",
-        "\u{fc}n\u{ef}/c\u{f6}d\u{e9}",
-        "u\u{308}",
-        "\u{65e5}\u{672c}\u{8a9e}",
-        "\u{1f600}",
-        "~",
-        "a\\b",
-        "a:b",
-        "*",
-        "-",
-        ".hidden",
-        "dots...",
-        "trailing.",
-        "$(x)",
-        "@,!|^",
-    ];
-    let mut kept = BTreeMap::new();
-    for name in odd {
-        let key = format!("{prefix}{name}");
-        match store.create(object(&key, key.clone())).await {
-            Ok(creation) => {
-                assert_eq!(
-                    creation,
-                    Creation::Created,
-                    "{key:?} is another key's object"
-                );
-                kept.insert(key.clone(), key.len() as u64);
-            }
-            Err(failure) => assert_eq!(failure.kind, FailureKind::Invalid, "{failure}"),
-        }
-    }
-    assert!(
-        kept.len() >= odd.len() - 2,
-        "too many are refused: {kept:?}"
-    );
-    for key in kept.keys() {
-        assert_eq!(store.read(key).await.unwrap().unwrap(), key.as_str());
-    }
-    let listed = everything(store, prefix).await;
-    let listed: BTreeMap<String, u64> = listed.into_iter().map(|o| (o.key, o.bytes)).collect();
-    assert_eq!(listed, kept);
-    let keys: Vec<String> = kept.into_keys().collect();
-    store.delete(&keys).await.unwrap();
-    assert!(everything(store, prefix).await.is_empty());
-}
-
-/// `..` and its like are plain names, or refused; they never reach another object.
-pub async fn escaping_keys_touch_nothing_else(store: &dyn ObjectStore) {
-    let victim = "conformance/escape/victim";
-    created(store, victim, "safe").await;
-    for key in [
-        "conformance/escape/x/../victim",
-        "conformance/escape/./victim",
-        "conformance/escape//victim",
-        "conformance/../conformance/escape/victim",
-        "/conformance/escape/victim",
-        "../conformance/escape/victim",
-        "conformance/escape/victim/",
-        "conformance/escape/vic\0tim",
-    ] {
-        match store.create(object(key, "evil")).await {
-            Ok(creation) => {
-                assert_eq!(
-                    creation,
-                    Creation::Created,
-                    "{key:?} reached another object"
-                );
-                assert_eq!(store.read(key).await.unwrap().unwrap(), "evil");
-                store.delete(&[key.to_owned()]).await.unwrap();
-            }
-            Err(failure) => {
-                assert_eq!(failure.kind, FailureKind::Invalid, "{failure}");
-                assert!(!matches!(store.read(key).await, Ok(Some(_))), "{key:?}");
-                assert!(store.replace(object(key, "evil")).await.is_err(), "{key:?}");
-            }
-        }
-        assert_eq!(
-            store.read(victim).await.unwrap().unwrap(),
-            "safe",
-            "{key:?}"
-        );
     }
 }
 
