@@ -15,12 +15,16 @@ mod command {
     mod demo;
     mod denied;
     mod denying_proxy;
+    mod diff_troubles;
     mod diffs;
     mod dump;
     mod environment;
     mod extreme_items;
     mod full_disk;
     mod kills;
+    mod load_paces;
+    mod load_variables;
+    mod loads;
     mod local_control;
     mod lost_answers;
     mod movies;
@@ -30,6 +34,7 @@ mod command {
     mod restore_faults;
     mod restore_kills;
     mod restore_lines;
+    mod restore_obstacles;
     mod restore_refusals;
     mod restore_selections;
     mod restore_settings;
@@ -41,4 +46,5 @@ mod command {
     mod stage;
     mod told;
     mod verifies;
+    mod verify_damage;
 }

@@ -78,7 +78,8 @@ impl Highwater {
     /// The program at this path, run against this server.
     pub fn new(program: &Path, server: &ReplayServer) -> Result<Self, RunError> {
         Ok(Self {
-            program: program.to_owned(),
+            // It does not run in this folder.
+            program: std::path::absolute(program)?,
             endpoint_url: server.endpoint_url().to_owned(),
             folder: tempfile::tempdir()?,
         })

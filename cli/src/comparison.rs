@@ -21,7 +21,7 @@ use highwater_steps::compare::{
 use highwater_steps::item_source::ItemSource;
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::segment_pages::ScanPorts;
-use highwater_steps::source::{self, LookOptions};
+use highwater_steps::source::{self, LookOptions, Survey};
 use highwater_steps::table_items::{TableItems, TableReading};
 use highwater_steps::{Observer, StepError, StopFlag};
 use serde_json::{Value, json};
@@ -183,6 +183,34 @@ async fn open(
 
 /// Finds a backup and looks at it.
 pub async fn open_backup(side: &SideArgs, reading: &Reading) -> Result<OpenBackup, CliError> {
+    let (store, place, options) = reach(side, reading).await?;
+    let catalog = source::look(&store, &place.location, options).await?;
+    Ok(OpenBackup {
+        store,
+        catalog,
+        place,
+    })
+}
+
+/// The same, for a backup that may be damaged; gives what does not fit, too.
+pub async fn survey_backup(
+    side: &SideArgs,
+    reading: &Reading,
+) -> Result<(OpenBackup, Vec<String>), CliError> {
+    let (store, place, options) = reach(side, reading).await?;
+    let Survey { catalog, faults } = source::survey(&store, &place.location, options).await?;
+    let backup = OpenBackup {
+        store,
+        catalog,
+        place,
+    };
+    Ok((backup, faults))
+}
+
+async fn reach(
+    side: &SideArgs,
+    reading: &Reading,
+) -> Result<(Arc<dyn ObjectStore>, BackupPlace, LookOptions), CliError> {
     let Named::Backup(text) = &side.named else {
         return Err(CliError::Usage("a table is no backup".into()));
     };
@@ -192,12 +220,7 @@ pub async fn open_backup(side: &SideArgs, reading: &Reading) -> Result<OpenBacku
         skip_checks: reading.skip_checks,
         allow_incomplete: reading.allow_incomplete,
     };
-    let catalog = source::look(&store, &place.location, options).await?;
-    Ok(OpenBackup {
-        store,
-        catalog,
-        place,
-    })
+    Ok((store, place, options))
 }
 
 /// What is printed.

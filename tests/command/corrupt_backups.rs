@@ -1,17 +1,19 @@
 //! Damaged copies of backups: each is refused, with the object and what is wrong with it, before or while it is read.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::read::GzDecoder;
 use highwater_testkit::generate::KeyShape;
 use highwater_tests::checkout;
+use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
-use std::io::Read as _;
 
-use super::read_back::table_items;
 use super::restore_lines::gzip;
-use super::restoring::{TARGET, files_below, restore_id};
-use super::stage::{Stage, TABLE};
+use super::restoring::{TARGET, assert_restored, files_below, restore_id};
+use super::stage::Stage;
 
 /// A backup in a folder, to be copied and damaged.
 struct Whole {
@@ -63,277 +65,244 @@ impl Whole {
         copy.join(self.backup.strip_prefix(&whole).unwrap())
     }
 
-    /// Restores a damaged copy: refused with these words, and nothing of the damaged file is in the table.
-    async fn refused(&self, name: &str, words: &[&str], damage: impl FnOnce(&Path)) {
-        let backup = self.copy(name);
-        damage(&backup);
-        let target = format!("{TARGET}-{name}");
-        let begin = [
-            "restore",
-            backup.to_str().unwrap(),
-            "--to",
-            &target,
-            "--key",
-            "pk:S,n:N",
-        ];
-        let begin = match self.backup.is_dir() {
-            true => &begin[..4],
-            false => &begin[..],
-        };
-        let told = self.stage.run(begin).await;
-        let told = told.failed(1, words);
-        assert!(told.stderr.contains("hint: "), "{name}: {told:#?}");
+    /// Restores damaged copies: each is refused with these words and a way out.
+    async fn refuses(&self, cases: Vec<Case>) {
+        for Case {
+            name,
+            words,
+            damage,
+        } in cases
+        {
+            let backup = self.copy(&name);
+            damage(&backup);
+            let target = format!("{TARGET}-{name}");
+            let mut begin = vec!["restore", backup.to_str().unwrap(), "--to", &target];
+            if !self.backup.is_dir() {
+                // dyndump does not say what its table's key was.
+                begin.extend(["--key", "pk:S,n:N"]);
+            }
+            let told = self.stage.run(&begin).await;
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let told = told.failed(1, &words);
+            assert!(told.stderr.contains("hint: "), "{name}: {told:#?}");
+        }
+    }
+}
+
+/// What is done to a copy, and what the error must name.
+struct Case {
+    name: String,
+    words: Vec<String>,
+    damage: Box<dyn Fn(&Path)>,
+}
+
+fn case(name: &str, words: &[&str], damage: impl Fn(&Path) + 'static) -> Case {
+    Case {
+        name: name.to_owned(),
+        words: words.iter().map(|word| (*word).to_owned()).collect(),
+        damage: Box::new(damage),
     }
 }
 
 /// The part that most damage is done to.
 fn part(backup: &Path) -> PathBuf {
-    let mut parts: Vec<_> = files_below(&backup.join("data"));
-    parts.sort();
-    parts.remove(1)
+    if !backup.is_dir() {
+        return backup.with_file_name("movies-part-000000002.json.gz");
+    }
+    parts(backup).remove(1)
 }
 
-fn rewrite(path: &Path, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+fn parts(backup: &Path) -> Vec<PathBuf> {
+    let mut parts = files_below(&backup.join("data"));
+    parts.sort();
+    parts
+}
+
+fn name_of(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+fn rewrite(path: &Path, change: impl FnOnce(&[u8]) -> Vec<u8>) {
     let bytes = std::fs::read(path).unwrap();
-    let changed = change(bytes.clone());
+    let changed = change(&bytes);
     assert_ne!(bytes, changed, "{}", path.display());
     std::fs::write(path, changed).unwrap();
 }
 
-fn flip(bytes: Vec<u8>) -> Vec<u8> {
-    let mut bytes = bytes;
+fn flip(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     bytes
 }
 
-fn lines_of(packed: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    GzDecoder::new(packed).read_to_end(&mut plain).unwrap();
-    plain
+fn with_garbage(bytes: &[u8]) -> Vec<u8> {
+    [bytes, b"garbage"].concat()
 }
 
 /// Without its last line, packed anew.
-fn shortened(packed: Vec<u8>) -> Vec<u8> {
-    let plain = lines_of(&packed);
-    let last = plain[..plain.len() - 1]
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .unwrap();
-    gzip(&plain[..=last])
+fn shortened(packed: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut plain).unwrap();
+    let lines = plain[..plain.len() - 1].iter();
+    let last = lines.rev().position(|byte| *byte == b'\n').unwrap();
+    gzip(&plain[..plain.len() - 1 - last])
 }
 
-/// Changes the manifest of files, and its hash with it: whoever can change the one can change the other.
+/// Changes the second line of the manifest of files, and its hash with it: whoever can change the one can change
+/// the other.
 fn change_manifest(backup: &Path, change: impl Fn(&mut Value)) {
-    rewrite(&backup.join("manifest-files.json"), |bytes| {
-        let text = String::from_utf8(bytes).unwrap();
-        let mut files: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        change(&mut files[1]);
-        let lines: String = files.iter().map(|file| format!("{file}\n")).collect();
-        lines.into_bytes()
+    let manifest = backup.join("manifest-files.json");
+    rewrite(&manifest, |bytes| {
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        let mut lines: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
+        let mut file: Value = serde_json::from_slice(&lines[1]).unwrap();
+        change(&mut file);
+        lines[1] = format!("{file}\n").into_bytes();
+        lines.concat()
     });
-    set_md5(backup);
-}
-
-fn set_md5(backup: &Path) {
-    use base64::Engine as _;
-    use md5::{Digest as _, Md5};
-    let manifest = std::fs::read(backup.join("manifest-files.json")).unwrap();
-    let md5 = base64::engine::general_purpose::STANDARD.encode(Md5::digest(manifest));
+    let md5 = BASE64.encode(Md5::digest(std::fs::read(manifest).unwrap()));
     std::fs::write(backup.join("manifest-files.md5"), md5).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_snapshot_is_refused() {
-    let whole = Whole::snapshot().await;
-    let name = part(&whole.backup)
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let name = name.as_str();
-    // A part of another length already shows in the sums, before it is read.
-    let at_part =
-        |change: fn(Vec<u8>) -> Vec<u8>| move |backup: &Path| rewrite(&part(backup), change);
-    whole.refused("flipped", &[name], at_part(flip)).await;
-    whole
-        .refused(
+/// Damage to a part of either kind of backup. One of another length already shows in the sums, before it is read.
+fn damaged_parts(name: &str, sums: &str) -> Vec<Case> {
+    let sums = [sums, "bytes"];
+    let changed =
+        |change: fn(&[u8]) -> Vec<u8>| move |backup: &Path| rewrite(&part(backup), change);
+    vec![
+        case("flipped", &[name], changed(flip)),
+        case(
             "truncated",
-            &["backup.json", "bytes"],
-            at_part(|bytes| bytes[..bytes.len() - 20].to_vec()),
-        )
-        .await;
-    whole
-        .refused("empty", &["backup.json", "bytes"], at_part(|_| Vec::new()))
-        .await;
-    whole
-        .refused(
-            "garbage",
-            &["backup.json", "bytes"],
-            at_part(|mut bytes| {
-                bytes.extend_from_slice(b"garbage");
-                bytes
-            }),
-        )
-        .await;
-    whole
-        .refused("shortened", &["backup.json", "bytes"], at_part(shortened))
-        .await;
-    whole
-        .refused("missing", &[name], |backup| {
-            std::fs::remove_file(part(backup)).unwrap()
-        })
-        .await;
-    whole
-        .refused("count", &[], |backup| {
-            change_manifest(backup, |file| {
-                file["itemCount"] = json!(file["itemCount"].as_u64().unwrap() + 1)
-            })
-        })
-        .await;
+            &sums,
+            changed(|bytes| bytes[..bytes.len() - 20].to_vec()),
+        ),
+        case(
+            "half",
+            &sums,
+            changed(|bytes| bytes[..bytes.len() / 2].to_vec()),
+        ),
+        case("empty", &sums, changed(|_| Vec::new())),
+        case("garbage", &sums, changed(with_garbage)),
+        case("shortened", &sums, changed(shortened)),
+    ]
+}
+
+fn damaged_manifests(name: &str) -> Vec<Case> {
     // The MD5 of nothing.
-    let (base64, hex) = (
-        "1B2M2Y8AsgTpgAmY7PhCfg==",
-        "d41d8cd98f00b204e9800998ecf8427e",
-    );
-    whole
-        .refused("md5", &["manifest-files.json", "line 2"], |backup| {
-            change_manifest(backup, |file| file["md5Checksum"] = json!(base64));
-        })
-        .await;
-    whole
-        .refused("md5-and-etag", &[name], |backup| {
+    let md5 = "1B2M2Y8AsgTpgAmY7PhCfg==";
+    let etag = highwater_domain::part::export_etag(md5).unwrap();
+    let flipped = |file: &'static str| move |backup: &Path| rewrite(&backup.join(file), flip);
+    vec![
+        case("missing", &[name], |backup| {
+            std::fs::remove_file(part(backup)).unwrap();
+        }),
+        case("count", &["manifest-summary.json", "301"], |backup| {
             change_manifest(backup, |file| {
-                file["md5Checksum"] = json!(base64);
-                file["etag"] = json!(hex);
+                file["itemCount"] = json!(file["itemCount"].as_u64().unwrap() + 1);
             });
-        })
-        .await;
-    whole
-        .refused("manifest", &["manifest-files"], |backup| {
-            rewrite(&backup.join("manifest-files.json"), flip)
-        })
-        .await;
-    whole
-        .refused("summary", &["manifest-summary"], |backup| {
-            rewrite(&backup.join("manifest-summary.json"), flip)
-        })
-        .await;
-    whole
-        .refused("no-manifest", &["manifest-files"], |backup| {
-            std::fs::remove_file(backup.join("manifest-files.json")).unwrap()
-        })
-        .await;
-    whole
-        .refused("swapped", &[], |backup| {
-            let mut parts = files_below(&backup.join("data"));
-            parts.sort();
+        }),
+        case("md5", &["manifest-files.json", "line 2"], move |backup| {
+            change_manifest(backup, |file| file["md5Checksum"] = json!(md5));
+        }),
+        case("md5-and-etag", &[name], move |backup| {
+            change_manifest(backup, |file| {
+                file["md5Checksum"] = json!(md5);
+                file["etag"] = json!(etag);
+            });
+        }),
+        case(
+            "manifest",
+            &["manifest-files"],
+            flipped("manifest-files.json"),
+        ),
+        case(
+            "summary",
+            &["manifest-summary"],
+            flipped("manifest-summary.json"),
+        ),
+        case("no-manifest", &["manifest-files"], |backup| {
+            std::fs::remove_file(backup.join("manifest-files.json")).unwrap();
+        }),
+        case("swapped", &["s00000-p00000"], |backup| {
+            let parts = parts(backup);
             let (one, other) = (
                 std::fs::read(&parts[0]).unwrap(),
                 std::fs::read(&parts[1]).unwrap(),
             );
             std::fs::write(&parts[0], other).unwrap();
             std::fs::write(&parts[1], one).unwrap();
-        })
-        .await;
-    for (number, key) in [
-        "../x",
-        "/etc/passwd",
-        "a/../../x",
-        "orders/AWSDynamoDB/other/data/x.json.gz",
-        "\u{0}",
-        "",
+        }),
     ]
-    .into_iter()
-    .enumerate()
-    {
-        whole
-            .refused(&format!("hostile-{number}"), &[], |backup| {
-                change_manifest(backup, |file| file["dataFileS3Key"] = json!(key))
-            })
-            .await;
-    }
-    // The backup itself is whole.
+}
+
+fn hostile_keys() -> Vec<Case> {
+    let named = |number: usize, key: &'static str, words: &[&str]| {
+        case(&format!("hostile-{number}"), words, move |backup| {
+            change_manifest(backup, |file| file["dataFileS3Key"] = json!(key));
+        })
+    };
+    let keys = ["../x", "/etc/passwd", "a/../../x", "\u{0}", ""];
+    let cases = keys.into_iter().enumerate();
+    let refused = &["manifest-files.json", "line 2"];
+    let mut cases: Vec<Case> = cases
+        .map(|(number, key)| named(number, key, refused))
+        .collect();
+    // A key like any other, of another backup.
+    cases.push(named(
+        9,
+        "orders/AWSDynamoDB/other/data/x.json.gz",
+        &["other/data/x.json.gz"],
+    ));
+    cases
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_snapshot_is_refused() {
+    let whole = Whole::snapshot().await;
+    let part = part(&whole.backup);
     whole
-        .stage
-        .run(&["restore", whole.backup.to_str().unwrap(), "--to", TARGET])
-        .await
-        .done();
-    let schema = KeyShape::STRING.schema();
-    let there = table_items(&whole.stage, TARGET, &schema).await;
-    assert_eq!(there.len(), 300);
-    super::read_back::assert_same(&there, &table_items(&whole.stage, TABLE, &schema).await);
+        .refuses(damaged_parts(name_of(&part), "backup.json"))
+        .await;
+    whole.refuses(damaged_manifests(name_of(&part))).await;
+    whole.refuses(hostile_keys()).await;
+    // The backup itself is whole.
+    let begin = ["restore", whole.backup.to_str().unwrap(), "--to", TARGET];
+    whole.stage.run(&begin).await.done();
+    assert_restored(&whole.stage, &KeyShape::STRING.schema()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_backup_of_dyndump_is_refused() {
     let whole = Whole::dyndump().await;
-    let name = "movies-part-000000002.json.gz";
-    let part = |backup: &Path| backup.with_file_name(name);
-    let at_part =
-        |change: fn(Vec<u8>) -> Vec<u8>| move |backup: &Path| rewrite(&part(backup), change);
-    let at_meta = |member: &'static str, value: Value| {
+    let meta = "movies-meta.json";
+    let changed = |member: &'static str, value: Value| {
         move |backup: &Path| {
-            rewrite(&backup.with_file_name("movies-meta.json"), |bytes| {
-                let mut meta: Value = serde_json::from_slice(&bytes).unwrap();
-                meta[member] = value;
+            rewrite(&backup.with_file_name(meta), |bytes| {
+                let mut meta: Value = serde_json::from_slice(bytes).unwrap();
+                meta[member] = value.clone();
                 meta.to_string().into_bytes()
             });
         }
     };
-    whole.refused("flipped", &[name], at_part(flip)).await;
     whole
-        .refused(
-            "truncated",
-            &["movies-meta.json", "bytes"],
-            at_part(|bytes| bytes[..bytes.len() / 2].to_vec()),
-        )
+        .refuses(damaged_parts(name_of(&part(&whole.backup)), meta))
         .await;
-    whole
-        .refused(
-            "garbage",
-            &["movies-meta.json", "bytes"],
-            at_part(|mut bytes| {
-                bytes.extend_from_slice(b"garbage");
-                bytes
-            }),
-        )
-        .await;
-    whole
-        .refused(
-            "shortened",
-            &["movies-meta.json", "bytes"],
-            at_part(shortened),
-        )
-        .await;
-    whole
-        .refused("missing", &["part"], |backup| {
-            std::fs::remove_file(part(backup)).unwrap()
-        })
-        .await;
-    whole
-        .refused("count", &["3200"], at_meta("item_count", json!(3200)))
-        .await;
-    whole
-        .refused("parts", &["part"], at_meta("part_count", json!(4)))
-        .await;
-    whole
-        .refused("fewer", &["part"], at_meta("part_count", json!(2)))
-        .await;
-    whole
-        .refused("running", &["running"], at_meta("status", json!("running")))
-        .await;
-    whole
-        .refused("no-json", &["movies-meta.json"], |backup| {
+    let cases = vec![
+        case("missing", &["part"], |backup| {
+            std::fs::remove_file(part(backup)).unwrap();
+        }),
+        case("count", &["3200"], changed("item_count", json!(3200))),
+        case("parts", &["part"], changed("part_count", json!(4))),
+        case("fewer", &["part"], changed("part_count", json!(2))),
+        case("running", &["running"], changed("status", json!("running"))),
+        case("no-json", &[meta], |backup| {
             rewrite(&backup.with_file_name("movies-meta.json"), |bytes| {
                 bytes[..60].to_vec()
-            })
-        })
-        .await;
+            });
+        }),
+    ];
+    whole.refuses(cases).await;
 }
 
 /// What was damaged and found while it was read can be mended and gone on with.
@@ -343,7 +312,7 @@ async fn a_restore_goes_on_when_its_backup_is_mended() {
     let backup = whole.copy("mended");
     let broken = part(&backup);
     let bytes = std::fs::read(&broken).unwrap();
-    std::fs::write(&broken, flip(bytes.clone())).unwrap();
+    std::fs::write(&broken, flip(&bytes)).unwrap();
     let id = restore_id(3);
     let begin = [
         "restore",
@@ -368,7 +337,5 @@ async fn a_restore_goes_on_when_its_backup_is_mended() {
         .failed(1, &[broken.file_name().unwrap().to_str().unwrap()]);
     std::fs::write(&broken, bytes).unwrap();
     whole.stage.run(&resume).await.done();
-    let schema = KeyShape::STRING.schema();
-    let there = table_items(&whole.stage, TARGET, &schema).await;
-    super::read_back::assert_same(&there, &table_items(&whole.stage, TABLE, &schema).await);
+    assert_restored(&whole.stage, &KeyShape::STRING.schema()).await;
 }

@@ -1,5 +1,8 @@
 //! A proxy that forbids some operations, as a policy does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -7,6 +10,7 @@ use tokio::task::JoinHandle;
 /// Refuses some operations and passes the others on, one request per connection. It stops when dropped.
 pub struct DenyingProxy {
     endpoint_url: String,
+    largest_body: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
 
@@ -16,21 +20,29 @@ impl DenyingProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let endpoint_url = format!("http://{}", listener.local_addr().unwrap());
         let upstream = upstream.trim_start_matches("http://").to_owned();
+        let largest_body = Arc::new(AtomicUsize::new(0));
+        let largest = largest_body.clone();
         let server = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let upstream = upstream.clone();
+                let (upstream, largest) = (upstream.clone(), largest.clone());
                 // A client that goes away ends its connection, and no more.
-                tokio::spawn(async move { serve(client, &upstream, denied).await.ok() });
+                tokio::spawn(async move { serve(client, &upstream, denied, &largest).await.ok() });
             }
         });
         Self {
             endpoint_url,
+            largest_body,
             server,
         }
     }
 
     pub fn endpoint_url(&self) -> &str {
         &self.endpoint_url
+    }
+
+    /// The bytes of the largest body that came, passed on or not.
+    pub fn largest_body(&self) -> usize {
+        self.largest_body.load(Ordering::Relaxed)
     }
 }
 
@@ -40,10 +52,16 @@ impl Drop for DenyingProxy {
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: &str, denied: &[&str]) -> std::io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    denied: &[&str],
+    largest_body: &AtomicUsize,
+) -> std::io::Result<()> {
     let Some((head, body)) = read_request(&mut client).await? else {
         return Ok(());
     };
+    largest_body.fetch_max(body.len(), Ordering::Relaxed);
     let method = head.split(' ').next().unwrap_or_default();
     let target = header(&head, "x-amz-target").and_then(|target| target.split('.').nth(1));
     let operation = target.unwrap_or(method);

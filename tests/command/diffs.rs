@@ -3,10 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use highwater_domain::key::ScalarType;
-use highwater_local::EmbeddedDynamoDb;
-use highwater_testkit::clients;
-use highwater_testkit::faults::{Fault, Rule};
 use highwater_testkit::generate::{Generator, KeyShape};
 use highwater_testkit::respell::respelled;
 use highwater_testkit::tables::NewTable;
@@ -15,14 +11,13 @@ use serde_json::{Value, json};
 use super::restore_lines::gzip;
 use super::restores::backed_up;
 use super::restoring::{file, files_below};
-use super::stage::{Stage, TABLE, TO, signal, told, until};
-use super::told::Told;
+use super::stage::{Stage, TABLE, TO};
 
-const COPY: &str = "orders-copy";
-const ITEMS: u64 = 240;
+pub const COPY: &str = "orders-copy";
+pub const ITEMS: u64 = 240;
 
 /// Items of every type.
-fn items() -> Generator {
+pub fn items() -> Generator {
     Generator::new(11, KeyShape::STRING)
 }
 
@@ -49,7 +44,7 @@ async fn filled(stage: &Stage, table: &str, items: &[Value]) {
 }
 
 /// A diff that must find no difference; gives its document.
-async fn equal(stage: &Stage, arguments: &[&str]) -> Value {
+pub async fn equal(stage: &Stage, arguments: &[&str]) -> Value {
     let told = stage
         .run(&[&["diff"], arguments, &["--json"]].concat())
         .await;
@@ -61,7 +56,7 @@ async fn equal(stage: &Stage, arguments: &[&str]) -> Value {
 }
 
 /// A diff that must find the sides different; gives its document, whose counts are those of its list.
-async fn different(stage: &Stage, arguments: &[&str]) -> Value {
+pub async fn different(stage: &Stage, arguments: &[&str]) -> Value {
     let told = stage
         .run(&[&["diff"], arguments, &["--json"]].concat())
         .await;
@@ -74,7 +69,7 @@ async fn different(stage: &Stage, arguments: &[&str]) -> Value {
 }
 
 /// What is listed: keys of a string attribute `pk`, with their kinds.
-fn listed(document: &Value) -> BTreeSet<(String, String)> {
+pub fn listed(document: &Value) -> BTreeSet<(String, String)> {
     let differences = document["differences"].as_array().unwrap();
     let one = |difference: &Value| {
         let key = difference["key"].as_object().unwrap();
@@ -87,7 +82,7 @@ fn listed(document: &Value) -> BTreeSet<(String, String)> {
     set
 }
 
-fn pairs(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
+pub fn pairs(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
     let owned = |(key, kind): &(&str, &str)| ((*key).to_owned(), (*kind).to_owned());
     expected.iter().map(owned).collect()
 }
@@ -137,7 +132,7 @@ async fn tables_backups_and_lines_of_the_same_items_are_equal_in_every_spelling(
 }
 
 /// One table of each difference, and of two that are none.
-async fn two_sides(stage: &Stage) {
+pub async fn two_sides(stage: &Stage) {
     let item = |key: &str, more: Value| {
         let mut item = json!({"pk": {"S": key}});
         let members = more.as_object().unwrap().clone();
@@ -177,25 +172,8 @@ async fn two_sides(stage: &Stage) {
     filled(stage, COPY, &[&common[..], &b].concat()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn exactly_the_keys_that_differ_are_listed_with_how() {
-    let stage = Stage::start().await;
-    two_sides(&stage).await;
-    let id = backed_up(&stage, TO).await;
-    let expected = pairs(&[
-        ("changed", "differs"),
-        ("type", "differs"),
-        ("more", "differs"),
-        ("order", "differs"),
-        ("only a \"<é>", "only-in-a"),
-        ("only b", "only-in-b"),
-    ]);
-    let mut document = different(&stage, &[TABLE, COPY]).await;
-    assert_eq!(listed(&document), expected);
-    let of_backup = different(&stage, &[&id, COPY, "--from", TO]).await;
-    assert_eq!(listed(&of_backup), expected);
-
-    // The document's shape is an interface.
+/// The document's shape is an interface.
+fn assert_shape(mut document: Value) {
     assert!(document["seconds"].as_f64().unwrap() > 0.0, "{document}");
     assert!(document["read_units"].as_f64().unwrap() > 0.0, "{document}");
     assert!(
@@ -237,6 +215,26 @@ async fn exactly_the_keys_that_differ_are_listed_with_how() {
         "seconds": 0,
     });
     assert_eq!(document, shape);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_the_keys_that_differ_are_listed_with_how() {
+    let stage = Stage::start().await;
+    two_sides(&stage).await;
+    let id = backed_up(&stage, TO).await;
+    let expected = pairs(&[
+        ("changed", "differs"),
+        ("type", "differs"),
+        ("more", "differs"),
+        ("order", "differs"),
+        ("only a \"<é>", "only-in-a"),
+        ("only b", "only-in-b"),
+    ]);
+    let document = different(&stage, &[TABLE, COPY]).await;
+    assert_eq!(listed(&document), expected);
+    let of_backup = different(&stage, &[&id, COPY, "--from", TO]).await;
+    assert_eq!(listed(&of_backup), expected);
+    assert_shape(document);
 
     let told = stage.run(&["diff", TABLE, COPY]).await;
     assert_eq!(told.code, Some(3), "{told:#?}");
@@ -253,6 +251,16 @@ async fn exactly_the_keys_that_differ_are_listed_with_how() {
         );
     }
     assert!(told.error().contains("different in 6 keys"), "{told:#?}");
+}
+
+/// How key `n` differs between 0…1499 with 7 three times, and 250…1649.
+fn kind_of(n: u32) -> &'static str {
+    match n {
+        7 => "duplicated",
+        0..250 => "only-in-a",
+        1500..1650 => "only-in-b",
+        _ => panic!("{n} does not differ"),
+    }
 }
 
 /// A key that lines have twice is in no table; all that differ are counted, however few are listed.
@@ -297,14 +305,7 @@ async fn all_that_differ_are_counted_and_no_more_than_the_limit_listed() {
         let listed = listed(&document);
         assert_eq!(listed.len(), expected, "{limit:?}");
         for (key, kind) in &listed {
-            let n: u32 = key[1..].parse().unwrap();
-            let kind_of = match n {
-                7 => "duplicated",
-                0..250 => "only-in-a",
-                1500..1650 => "only-in-b",
-                _ => panic!("{n} does not differ"),
-            };
-            assert_eq!(kind, kind_of, "{key}");
+            assert_eq!(kind, kind_of(key[1..].parse().unwrap()), "{key}");
         }
     }
     let told = stage
@@ -319,240 +320,4 @@ async fn all_that_differ_are_counted_and_no_more_than_the_limit_listed() {
         [""; 0].map(Path::new),
         "nothing is left"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_side_may_have_an_endpoint_of_its_own() {
-    let stage = Stage::start().await;
-    stage.fill(TABLE, &items(), 50).await;
-    let elsewhere = EmbeddedDynamoDb::start().await.unwrap();
-    let url = elsewhere.endpoint_url();
-    let there = clients::dynamodb(url);
-    NewTable::new(TABLE, KeyShape::STRING)
-        .create(&there)
-        .await
-        .unwrap();
-    let all: Vec<Vec<u8>> = items().items(51).map(|item| item.json()).collect();
-    elsewhere.import(TABLE, all[..50].to_vec()).await.unwrap();
-    equal(&stage, &[TABLE, TABLE, "--b-endpoint-url", url]).await;
-    let asked = stage.requests();
-    let both = ["--a-endpoint-url", url, "--b-endpoint-url", url];
-    equal(&stage, &[&[TABLE, TABLE], &both[..]].concat()).await;
-    assert_eq!(stage.requests(), asked, "the common endpoint was not asked");
-
-    elsewhere.import(TABLE, all[50..].to_vec()).await.unwrap();
-    let new: Value = serde_json::from_slice(&all[50]).unwrap();
-    let new = new["pk"]["S"].as_str().unwrap();
-    let document = different(&stage, &[TABLE, TABLE, "--b-endpoint-url", url]).await;
-    assert_eq!(listed(&document), pairs(&[(new, "only-in-b")]));
-    let document = different(&stage, &[TABLE, TABLE, "--a-endpoint-url", url]).await;
-    assert_eq!(listed(&document), pairs(&[(new, "only-in-a")]));
-}
-
-/// The write comes after the first look at both tables and before the second.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_written_to_between_the_passes_is_told_of() {
-    let stage = Stage::start().await;
-    two_sides(&stage).await;
-    let held = Fault::Delay(1500);
-    for nth in [3, 4] {
-        stage.dynamodb_proxy.inject(Rule::nth(held, nth).on("Scan"));
-    }
-    let child = stage.spawn(&["diff", TABLE, COPY, "--segments", "1", "--json"]);
-    until("the second pass begins", async || {
-        (stage.dynamodb_proxy.count(held) > 0).then_some(())
-    })
-    .await;
-    let late = json!({"pk": {"S": "late"}}).to_string().into_bytes();
-    stage.dynamodb.import(COPY, vec![late]).await.unwrap();
-    let told = told(child).await;
-    assert_eq!(told.code, Some(3), "{told:#?}");
-    let changed = json!([{"side": "b", "items_before": 67, "items_after": 68}]);
-    assert_eq!(told.json()["changed"], changed);
-    // In the first look the new key's bucket was equal, as good as surely.
-    assert!(told.json()["keys"].as_u64().unwrap() >= 6, "{told:#?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn throttles_and_faults_at_one_request_in_ten_change_nothing() {
-    let stage = Stage::seeded(5).await;
-    stage.fill(TABLE, &items(), ITEMS).await;
-    let id = backed_up(&stage, TO).await;
-    let mut late = Vec::new();
-    for n in 0..3 {
-        let item = json!({"pk": {"S": format!("late-{n}")}});
-        late.push(item.to_string().into_bytes());
-    }
-    stage.dynamodb.import(TABLE, late).await.unwrap();
-    let faults = [
-        Fault::Throttle,
-        Fault::ServerError,
-        Fault::DropRequest,
-        Fault::TruncateAnswer,
-        Fault::CorruptAnswer,
-    ];
-    for fault in faults {
-        let rule = || Rule::rate(fault, 0.1);
-        stage.dynamodb_proxy.inject(rule().on("Scan"));
-        stage.dynamodb_proxy.inject(rule().on("DescribeTable"));
-        stage.s3_proxy.inject(rule().on("ListObjectsV2"));
-        stage.s3_proxy.inject(rule().on("HeadObject"));
-        // A file that is damaged on its way cannot be told from one that is damaged where it is.
-        if fault != Fault::CorruptAnswer {
-            stage.s3_proxy.inject(rule().on("GetObject"));
-        }
-    }
-    let document = different(&stage, &[&id, TABLE, "--from", TO, "--segments", "40"]).await;
-    let expected = pairs(&[
-        ("late-0", "only-in-b"),
-        ("late-1", "only-in-b"),
-        ("late-2", "only-in-b"),
-    ]);
-    assert_eq!(listed(&document), expected);
-    assert_eq!(
-        (&document["a"]["items"], &document["changed"]),
-        (&json!(ITEMS), &json!([]))
-    );
-    let struck = |fault| stage.dynamodb_proxy.count(fault) + stage.s3_proxy.count(fault);
-    for fault in faults {
-        assert!(struck(fault) > 1, "{fault:?}");
-    }
-}
-
-async fn stopped(name: &str, code: i32) {
-    let stage = Stage::start().await;
-    two_sides(&stage).await;
-    let held = Fault::Delay(3_600_000);
-    stage.dynamodb_proxy.inject(Rule::nth(held, 4).on("Scan"));
-    let child = stage.spawn(&["diff", TABLE, COPY, "--segments", "1"]);
-    until("a scan hangs", async || {
-        (stage.dynamodb_proxy.count(held) > 0).then_some(())
-    })
-    .await;
-    signal(&child, name).await;
-    told(child)
-        .await
-        .failed(code, &[&format!("stopped by SIG{name}")]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_stops_a_comparison() {
-    tokio::join!(stopped("INT", 130), stopped("TERM", 143));
-}
-
-/// An incremental export of no change.
-fn incremental_export(stage: &Stage) -> PathBuf {
-    let root = "exports/AWSDynamoDB/01768385930622-efd1a093";
-    let summary = json!({
-        "version": "2023-08-01",
-        "exportType": "INCREMENTAL_EXPORT",
-        "outputFormat": "DYNAMODB_JSON",
-        "manifestFilesS3Key": format!("{root}/manifest-files.json"),
-        "itemCount": 0,
-    });
-    file(stage, &format!("{root}/manifest-files.json"), b"");
-    let summary = file(
-        stage,
-        &format!("{root}/manifest-summary.json"),
-        summary.to_string().as_bytes(),
-    );
-    summary.parent().unwrap().to_owned()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_compared_is_refused_with_a_way_out() {
-    let stage = Stage::with_items(ITEMS).await;
-    let id = backed_up(&stage, TO).await;
-    let by_number = KeyShape {
-        partition: ScalarType::N,
-        sort: None,
-    };
-    stage
-        .fill("by-number", &Generator::small(3, by_number), 5)
-        .await;
-    let export = incremental_export(&stage);
-    let bare = file(&stage, "bare.json", b"{\"pk\":{\"S\":\"x\"}}\n");
-    let keyless = file(
-        &stage,
-        "keyless.json",
-        b"{\"pk\":{\"S\":\"x\"}}\n\n{\"x\":{\"S\":\"x\"}}\n",
-    );
-    let [export, bare, keyless] = [&export, &bare, &keyless].map(|path| path.to_str().unwrap());
-    let broken = format!("{TO}/{TABLE}/AWSDynamoDB/{id}/data/");
-    let key = stage
-        .keys()
-        .await
-        .into_iter()
-        .find(|key| key.contains("/data/"))
-        .unwrap();
-    let part = key.rsplit('/').next().unwrap().to_owned();
-    let unknown = "01768385930622-0000abcd";
-    let refused = async |sides: &[&str], code, words: &[&str]| -> Told {
-        let told = stage.run(&[&["diff"], sides].concat()).await;
-        told.failed(code, words)
-    };
-    refused(&[TABLE, "missing"], 1, &["missing"])
-        .await
-        .hinted("list-tables");
-    refused(&[unknown, TABLE, "--from", TO], 1, &[unknown, TO])
-        .await
-        .hinted("highwater list");
-    refused(&[TABLE, unknown], 2, &[unknown, "--from"]).await;
-    let nowhere = refused(
-        &["s3://backups/nothing", TABLE],
-        1,
-        &["s3://backups/nothing"],
-    )
-    .await;
-    assert!(nowhere.stderr.contains("hint: "), "{nowhere:#?}");
-    refused(&[TABLE, "s3://no-such-bucket/x"], 1, &["no-such-bucket"])
-        .await
-        .hinted("bucket");
-    refused(&[export, TABLE], 2, &["incremental export", "restore it"]).await;
-    refused(
-        &[TABLE, "by-number"],
-        2,
-        &["table orders has the key", "table by-number has"],
-    )
-    .await;
-    refused(
-        &[bare, keyless],
-        2,
-        &["primary key", "--key id:S", bare, keyless],
-    )
-    .await;
-    refused(
-        &[bare, TABLE, "--key", "pk:N"],
-        2,
-        &["--key", "pk:N", "table orders"],
-    )
-    .await;
-    refused(&[keyless, TABLE], 1, &["keyless.json", "line 2", "pk"]).await;
-    refused(&["-", "-"], 2, &["standard input"]).await;
-    let full = ["--temp-dir", "/proc/highwater"];
-    refused(
-        &[&[bare, TABLE], &full[..]].concat(),
-        1,
-        &["temporary file"],
-    )
-    .await;
-
-    let body = stage.bucket().read(&key).await.unwrap().unwrap();
-    let mut body = body.to_vec();
-    let middle = body.len() / 2;
-    body[middle] ^= 4;
-    let object = highwater_domain::object_store::NewObject {
-        key: key.clone(),
-        body: body.into(),
-        content_type: "application/json",
-        ..Default::default()
-    };
-    stage.bucket().replace(object).await.unwrap();
-    for sides in [
-        [&broken[..broken.len() - 6], TABLE],
-        [TABLE, &broken[..broken.len() - 6]],
-    ] {
-        let told = refused(&sides, 1, &[&part]).await;
-        told.hinted("do not restore from it");
-    }
 }

@@ -12,9 +12,10 @@ use highwater_testkit::generate::{KeyShape, canonical};
 use highwater_testkit::tables::NewTable;
 use serde_json::{Value, json};
 
+use super::denying_proxy::DenyingProxy;
 use super::read_back::{Items, assert_same, table_items};
-use super::restoring::{TARGET, done, file, restore_lines, total};
-use super::stage::{Stage, TABLE, TO};
+use super::restoring::{TARGET, completed, done, file, restore_lines, total};
+use super::stage::{Stage, TABLE, TO, finish};
 
 const MAX_ITEM: usize = 409_600;
 
@@ -129,42 +130,41 @@ async fn items_of_400_kb_go_there_and_come_back() {
     .enumerate()
     .map(|(n, with)| of_max_size(&format!("max-{n}"), with))
     .collect();
-    let bytes: Vec<u8> = (0..MAX_ITEM - "pkbinaryb".len())
-        .map(|n| (n * 7 % 251) as u8)
+    let bytes: Vec<u8> = (0..=250)
+        .cycle()
+        .take(MAX_ITEM - "pkbinaryb".len())
         .collect();
     items.push(json!({"pk": {"S": "binary"}, "b": {"B": BASE64.encode(bytes)}}));
     there_and_back(&schema, &key, &items).await;
 }
 
-/// A control character is one byte to DynamoDB and six on the wire. A batch of 25 such items would be 60 MB; the
-/// engine takes 16 MB, as DynamoDB does.
+/// A control character is one byte to DynamoDB and six on the wire. A batch of 25 such items would be 60 MB;
+/// DynamoDB takes 16 MB.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_batch_is_larger_than_the_wire_takes() {
     let (schema, key) = key(ScalarType::S, None);
-    let items: Vec<Value> = (0..30)
-        .map(|n| of_max_size(&format!("wide-{n}"), '\u{2}'))
-        .collect();
+    let wide = (0..30).map(|n| of_max_size(&format!("wide-{n}"), '\u{2}'));
+    let narrow = (0..30).map(|n| of_max_size(&format!("narrow-{n}"), 'x'));
+    let items: Vec<Value> = wide.chain(narrow).collect();
     let stage = Stage::start().await;
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(&lines(&items)).unwrap();
     let file = file(&stage, "wide.json.gz", &packed.finish().unwrap());
-    let sent = Fault::Delay(0);
-    stage
-        .dynamodb_proxy
-        .inject(Rule::rate(sent, 1.0).on("BatchWriteItem"));
-    let loaded = done(&stage, &restore_lines(&file, &key, &[])).await;
-    assert_eq!(
-        (total(&loaded, "written"), total(&loaded, "rejected")),
-        (30, 0),
-        "{loaded}"
-    );
-    assert_same(
-        &table_items(&stage, TARGET, &schema).await,
-        &by_key(&items, &schema),
-    );
-    // 72 MB of JSON: a batch that is refused for its size would be halved and sent again.
-    let batches = stage.dynamodb_proxy.count(sent);
-    assert!((5..=30).contains(&batches), "{batches} batches");
+    let proxy = DenyingProxy::start(stage.dynamodb.endpoint_url(), &[]).await;
+    let mut command = stage.bare(highwater_tests::binaries::path("highwater"));
+    command.args(restore_lines(&file, &key, &["--json"])).args([
+        "--region",
+        "eu-north-1",
+        "--endpoint-url",
+        proxy.endpoint_url(),
+    ]);
+    let loaded = completed(&finish(command).await.done());
+    let counts = (total(&loaded, "written"), total(&loaded, "rejected"));
+    assert_eq!(counts, (60, 0), "{loaded}");
+    let there = table_items(&stage, TARGET, &schema).await;
+    assert_same(&there, &by_key(&items, &schema));
+    let largest = proxy.largest_body();
+    assert!((2_400_000..16 << 20).contains(&largest), "{largest} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,19 +204,18 @@ async fn the_longest_keys_go_there_and_come_back() {
         (ScalarType::B, ScalarType::S),
     ] {
         let (schema, key) = key(partition, Some(sort));
-        let value = |kind: ScalarType, bytes: usize, n: usize| match kind {
-            ScalarType::B => {
+        let value = |kind: ScalarType, bytes: usize, n: u8| {
+            if kind == ScalarType::B {
                 let mut value = vec![0xff; bytes];
-                value[bytes - 1] = n as u8;
+                value[bytes - 1] = n;
                 json!({"B": BASE64.encode(value)})
-            }
-            _ => {
+            } else {
                 // Multi-byte text, so that characters and bytes differ.
                 let text = "\u{65e5}".repeat((bytes - 4) / 3);
                 json!({"S": format!("{text}{n:0width$}", width = bytes - text.len())})
             }
         };
-        let items: Vec<Value> = (0..8)
+        let items: Vec<Value> = (0..8_u8)
             .map(|n| json!({"pk": value(partition, 2048, n / 4), "sk": value(sort, 1024, n), "n": {"N": n.to_string()}}))
             .collect();
         there_and_back(&schema, &key, &items).await;
@@ -253,87 +252,83 @@ async fn every_kind_of_value_goes_there_and_comes_back() {
         deep(json!({"S": "bottom"})),
         deep(json!({"NS": ["1", "2"]})),
     ];
-    let items: Vec<Value> = values
-        .into_iter()
-        .enumerate()
-        .map(|(n, value)| json!({"pk": {"N": (n / 3).to_string()}, "sk": {"B": BASE64.encode([0, n as u8, 0xff])}, "value": value}))
+    let items: Vec<Value> = (0_u8..)
+        .zip(values)
+        .map(|(n, value)| json!({"pk": {"N": (n / 3).to_string()}, "sk": {"B": BASE64.encode([0, n, 0xff])}, "value": value}))
         .collect();
     there_and_back(&schema, &key, &items).await;
+}
+
+/// Keys of a table, each with its item's `n`, in the spelling of comparisons.
+async fn numbered(stage: &Stage, table: &str, schema: &KeySchema) -> Vec<String> {
+    let there = table_items(stage, table, schema).await;
+    let text = |item: &Value, name: &str| item[name]["N"].as_str().unwrap().to_owned();
+    let found = there.values();
+    let mut found: Vec<String> = found
+        .map(|item| format!("{}: {}", text(item, "pk"), text(item, "n")))
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 /// 1, 1.0, 1E0, 0.1e1: one key, whoever spells it. The last line wins, or the first where items stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_key_is_one_key_in_every_spelling() {
-    let spellings = [
-        "1",
-        "1.0",
-        "1E0",
-        "0.1e1",
-        "01",
-        "1e+0",
-        "10e-1",
-        "100E-2",
-        "0.01E+2",
-        "1.00000000000000000000",
-    ];
-    let item = |n: usize, key: &str| json!({"pk": {"N": key}, "n": {"N": n.to_string()}});
-    let mut items: Vec<Value> = spellings
-        .iter()
-        .enumerate()
-        .map(|(n, key)| item(n, key))
+    let ones = "1 1.0 1E0 0.1e1 01 1e+0 10e-1 100E-2 0.01E+2 1.00000000000000000000";
+    let keys: Vec<&str> = ones
+        .split(' ')
+        .chain(["10", "-1", "-0", "0.0", "0E5"])
         .collect();
-    items.extend([
-        item(90, "10"),
-        item(91, "-1"),
-        item(92, "-0"),
-        item(93, "0.0"),
-        item(94, "0E5"),
-    ]);
+    let item =
+        |(n, key): (usize, &&str)| json!({"pk": {"N": key}, "n": {"N": (n + 1).to_string()}});
+    let items: Vec<Value> = keys.iter().enumerate().map(item).collect();
     let stage = Stage::start().await;
     let file = file(&stage, "lines.json", &lines(&items));
     let (schema, key) = key(ScalarType::N, None);
     let loaded = done(&stage, &restore_lines(&file, &key, &[])).await;
-    assert_eq!(total(&loaded, "written"), items.len() as u64, "{loaded}");
-    let there = table_items(&stage, TARGET, &schema).await;
-    let mut found: Vec<String> = there
-        .values()
-        .map(|item| format!("{}={}", item["pk"]["N"], item["n"]["N"]))
-        .collect();
-    found.sort_unstable();
-    assert_eq!(
-        found,
-        [
-            "\"-1e0\"=\"91e0\"",
-            "\"0\"=\"94e0\"",
-            "\"1e0\"=\"9e0\"",
-            "\"1e1\"=\"9e1\""
-        ]
-    );
+    assert_eq!(total(&loaded, "written"), 15, "{loaded}");
+    let last = ["-1e0: 12e0", "0: 15e0", "1e0: 1e1", "1e1: 11e0"];
+    assert_eq!(numbered(&stage, TARGET, &schema).await, last);
 
-    NewTable::new(TABLE, shape(&schema))
-        .create(&stage.direct)
-        .await
-        .unwrap();
-    let load = ["load", TABLE, "--file", file.to_str().unwrap()];
-    let loaded = done(&stage, &load).await;
-    assert_eq!(
-        (total(&loaded, "written"), total(&loaded, "existing")),
-        (4, 11),
-        "{loaded}"
-    );
-    let there = table_items(&stage, TABLE, &schema).await;
-    let mut found: Vec<String> = there
-        .values()
-        .map(|item| format!("{}={}", item["pk"]["N"], item["n"]["N"]))
+    let table = NewTable::new(TABLE, shape(&schema));
+    table.create(&stage.direct).await.unwrap();
+    let loaded = done(&stage, &["load", TABLE, "--file", file.to_str().unwrap()]).await;
+    let counts = (total(&loaded, "written"), total(&loaded, "existing"));
+    assert_eq!(counts, (4, 11), "{loaded}");
+    let first = ["-1e0: 12e0", "0: 13e0", "1e0: 1e0", "1e1: 11e0"];
+    assert_eq!(numbered(&stage, TABLE, &schema).await, first);
+}
+
+/// The same key again and again, in one batch and in batches that are written at the same time and end in any order:
+/// the last line wins, or the first where items stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_lines_of_one_key_the_last_wins_or_the_first_where_items_stay() {
+    let stage = Stage::with_items(0).await;
+    let items: Vec<Value> = (0..900)
+        .map(|n| json!({"pk": {"S": format!("k{}", n % 45)}, "n": {"N": n.to_string()}}))
         .collect();
-    found.sort_unstable();
-    assert_eq!(
-        found,
-        [
-            "\"-1e0\"=\"91e0\"",
-            "\"0\"=\"92e0\"",
-            "\"1e0\"=\"0\"",
-            "\"1e1\"=\"9e1\""
-        ]
+    let file = file(&stage, "lines.json", &lines(&items));
+    let file = file.to_str().unwrap();
+    for operation in ["BatchWriteItem", "PutItem"] {
+        let sometimes = Rule::rate(Fault::Delay(40), 0.4);
+        stage.dynamodb_proxy.inject(sometimes.on(operation));
+    }
+    let schema = KeyShape::STRING.schema();
+    let first = done(&stage, &["load", TABLE, "--file", file]).await;
+    let counts = (total(&first, "written"), total(&first, "existing"));
+    assert_eq!(counts, (45, 855), "{first}");
+    assert_same(
+        &table_items(&stage, TABLE, &schema).await,
+        &by_key(&items[..45], &schema),
+    );
+    let last = done(
+        &stage,
+        &["load", TABLE, "--file", file, "--allow-overwrite"],
+    )
+    .await;
+    assert_eq!(total(&last, "written"), 900, "{last}");
+    assert_same(
+        &table_items(&stage, TABLE, &schema).await,
+        &by_key(&items[855..], &schema),
     );
 }

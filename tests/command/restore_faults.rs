@@ -10,7 +10,7 @@ use super::restores::backed_up;
 use super::restoring::{assert_accounted_for, assert_restored, completed, done, restore, total};
 use super::stage::{Stage, TABLE, TO};
 
-const ITEMS: u64 = 60;
+const ITEMS: u64 = 16;
 
 /// How a table is filled: `--to` a new one, or one that is there.
 const WAYS: [&[&str]; 3] = [
@@ -34,14 +34,14 @@ async fn furnished_stage() -> (Stage, String) {
     (stage, backup)
 }
 
-/// Restores with `fault` at the first, second, … request of a kind, until a restore makes fewer of them. Gives how
-/// often it struck and the stories of restores that failed.
-async fn at_each(operation: &str, fault: Fault, way: &[&str]) -> (u32, Vec<String>) {
+/// Restores with `fault` at the first, second, … request of a kind, until a restore makes fewer of them, or `most`.
+/// Gives how often it struck and the stories of restores that failed.
+async fn at_each(operation: &str, fault: Fault, way: &[&str], most: u32) -> (u32, Vec<String>) {
     let (stage, backup) = furnished_stage().await;
     let schema = KeyShape::STRING.schema();
     let expected = table_items(&stage, TABLE, &schema).await;
     let mut failed = Vec::new();
-    for nth in 1.. {
+    for nth in 1..=most {
         for proxy in [&stage.dynamodb_proxy, &stage.s3_proxy] {
             proxy.clear();
             proxy.inject(Rule::nth(fault, u64::from(nth)).on(operation));
@@ -77,10 +77,10 @@ async fn at_each(operation: &str, fault: Fault, way: &[&str]) -> (u32, Vec<Strin
             ));
         }
     }
-    unreachable!()
+    (most, failed)
 }
 
-async fn at_every(operations: &[&str], faults: &[Fault], ways: &[&[&str]], least: u32) {
+async fn at_every(operations: &[&str], faults: &[Fault], ways: &[&[&str]], bounds: (u32, u32)) {
     let combined = operations.iter().flat_map(|operation| {
         let with_fault = move |fault: &Fault| {
             ways.iter()
@@ -90,14 +90,15 @@ async fn at_every(operations: &[&str], faults: &[Fault], ways: &[&[&str]], least
         faults.iter().flat_map(with_fault).collect::<Vec<_>>()
     });
     let outcomes =
-        join_all(combined.map(|(operation, fault, way)| at_each(operation, fault, way))).await;
+        join_all(combined.map(|(operation, fault, way)| at_each(operation, fault, way, bounds.1)))
+            .await;
     let struck: u32 = outcomes.iter().map(|(struck, _)| struck).sum();
     let failed: Vec<String> = outcomes
         .into_iter()
         .flat_map(|(_, failed)| failed)
         .collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(struck >= least, "only {struck} requests struck");
+    assert!(struck >= bounds.0, "only {struck} requests struck");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,19 +111,19 @@ async fn an_answer_may_get_lost_or_a_request_come_twice_at_any_write_of_a_restor
         "UntagResource",
     ];
     let faults = [Fault::LoseAnswer, Fault::Duplicate];
-    at_every(&settings, &faults, &WAYS[..1], 6).await;
+    at_every(&settings, &faults, &WAYS[..1], (6, 9)).await;
     let items = [
         "PutItem",
         "UpdateItem",
         "TransactWriteItems",
         "BatchWriteItem",
     ];
-    at_every(&items, &faults[..1], &WAYS[1..], 40).await;
+    at_every(&items, &faults[..1], &WAYS[1..], (16, 24)).await;
     at_every(
         &["BatchWriteItem", "PutItem"],
         &faults[1..],
         &WAYS[1..2],
-        40,
+        (8, 8),
     )
     .await;
 }
@@ -140,7 +141,7 @@ async fn one_refusal_at_the_start_or_end_of_a_restore_is_tried_again() {
         "GetItem",
         "Query",
     ];
-    at_every(&looks, &[Fault::Throttle], &WAYS[..1], 10).await;
+    at_every(&looks, &[Fault::Throttle], &WAYS[..1], (10, 4)).await;
     at_every(
         &[
             "CreateTable",
@@ -150,7 +151,7 @@ async fn one_refusal_at_the_start_or_end_of_a_restore_is_tried_again() {
         ],
         &[Fault::ServerError, Fault::Throttle, Fault::DropRequest],
         &WAYS[..1],
-        8,
+        (8, 3),
     )
     .await;
 }
@@ -169,9 +170,9 @@ async fn a_table_that_takes_little_gets_everything_in_the_end() {
         (total(&result, "read"), total(&result, "written")),
         (ITEMS, ITEMS)
     );
-    assert!(total(&result, "throttles") > ITEMS, "{result}");
+    assert!(total(&result, "throttles") > 0, "{result}");
     assert_restored(&stage, &KeyShape::STRING.schema()).await;
-    assert!(proxy.count(Fault::Unprocessed) > 20);
+    assert!(proxy.count(Fault::Unprocessed) > 3);
 }
 
 /// An answer that was damaged on its way is not believed: what is restored is what was backed up.

@@ -23,15 +23,17 @@ const SEED: u64 = 20_260_115;
 const ITEMS: u64 = 240;
 
 /// Moments at which a kill is due, for each of the stages that stand side by side: fifty.
-const MOMENTS: [(Into, usize); 8] = [
-    (Into::NewTable, 7),
-    (Into::Existing, 6),
-    (Into::Overwritten, 6),
-    (Into::NewTable, 6),
-    (Into::Existing, 6),
-    (Into::Overwritten, 6),
-    (Into::NewTable, 7),
-    (Into::Overwritten, 6),
+const MOMENTS: [(Into, usize); 10] = [
+    (Into::NewTable, 5),
+    (Into::Existing, 5),
+    (Into::Overwritten, 5),
+    (Into::NewTable, 5),
+    (Into::Existing, 5),
+    (Into::Overwritten, 5),
+    (Into::NewTable, 5),
+    (Into::Existing, 5),
+    (Into::Overwritten, 5),
+    (Into::NewTable, 5),
 ];
 
 /// Strings and numbers, so that both kinds of key are found again.
@@ -109,8 +111,6 @@ impl Attempt {
         // A new control table now and then, so that its creation is interrupted too.
         let control = format!("control-{}", number / 2);
         let target = format!("target-{number}");
-        // Batches of a bad day are mostly waited for; singles are not.
-        let concurrency = if into == Into::Existing { "3" } else { "12" };
         let common = ["--control-table", &control, "--json"].map(str::to_owned);
         let mut begin = [
             "restore",
@@ -122,7 +122,7 @@ impl Attempt {
             "--id",
             id.as_str(),
             "--concurrency",
-            concurrency,
+            "4",
         ]
         .map(str::to_owned)
         .to_vec();
@@ -249,9 +249,13 @@ impl Ordeal {
                 self.struck,
                 self.gave_up
             );
-            // What is left of a resumed one is shorter.
-            let reach = if run == 1 { self.whole } else { self.whole / 2 };
+            // Half-done batches make more requests than a good day; what is left of a resumed one is shorter.
             let due = kills > 0 && self.moments_left > 0;
+            let reach = if run == 1 {
+                self.whole * 3 / 2
+            } else {
+                self.whole
+            };
             let moment = due.then(|| self.random.u64(1..=reach));
             self.moments_left -= usize::from(due);
             let share = if due {
@@ -374,11 +378,11 @@ async fn fifty_kills_of_a_restore_lose_nothing_and_double_nothing() {
         "too few kills hit a run: {struck:?}"
     );
     assert!(
-        in_phase(Phase::Planned) + in_phase(Phase::Loading) >= 10,
+        in_phase(Phase::Planned) >= 5 && in_phase(Phase::Loading) >= 5,
         "{struck:?}"
     );
     assert!(struck.len() >= 3, "kills in few phases only: {struck:?}");
-    assert!(completed >= 16, "{completed}");
+    assert!(completed >= 20, "{completed}");
     for fault in FAULTS
         .map(|(fault, _)| fault)
         .into_iter()

@@ -7,6 +7,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use highwater_domain::key::ScalarType;
 use highwater_testkit::generate::{KeyShape, canonical};
+use highwater_testkit::tables::NewTable;
 use highwater_tests::checkout;
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     let mut packed = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50];
     let mut blocks = bytes.chunks(100_000).peekable();
     while let Some(block) = blocks.next() {
-        let header = (block.len() as u32) << 3 | u32::from(blocks.peek().is_none());
+        let header = u32::try_from(block.len()).unwrap() << 3 | u32::from(blocks.peek().is_none());
         packed.extend_from_slice(&header.to_le_bytes()[..3]);
         packed.extend_from_slice(block);
     }
@@ -168,7 +169,7 @@ fn films_by_key(films: &[Value], shape: KeyShape) -> Items {
 fn shape_named(shape: KeyShape) -> highwater_domain::key::KeySchema {
     let mut schema = shape.schema();
     if let Some(sort) = &mut schema.sort {
-        sort.name = "n".to_owned();
+        "n".clone_into(&mut sort.name);
     }
     schema
 }
@@ -230,25 +231,24 @@ async fn what_the_real_dyndump_wrote_is_restored() {
 async fn the_films_of_vega_are_loaded_as_lines() {
     let stage = Stage::start().await;
     let films = movies();
-    let text: String = films.iter().map(|film| format!("{film}\n")).collect();
-    let file = file(&stage, "movies.jsonl.gz", &gzip(text.as_bytes()));
+    let text: Vec<String> = films.iter().map(Value::to_string).collect();
+    let file = file(&stage, "movies.jsonl.gz", &gzip(text.join("\n").as_bytes()));
     let result = done(&stage, &restore_lines(&file, "id:N", &[])).await;
     assert_eq!(total(&result, "written"), FILMS);
     let schema = movies::schema();
     let expected: Items = films
         .iter()
-        .map(|film| {
-            let film = film.to_string().into_bytes();
-            (schema.key_of(&film).unwrap(), canonical(&film))
+        .map(|item| {
+            let item = item.to_string().into_bytes();
+            (schema.key_of(&item).unwrap(), canonical(&item))
         })
         .collect();
     assert_same(&table_items(&stage, TARGET, &schema).await, &expected);
 }
 
-/// The other items are loaded; what the table does not take is kept, whole, each with its line and a reason.
-#[tokio::test(flavor = "multi_thread")]
-async fn items_that_the_table_does_not_take_are_kept_whole() {
-    let bad = [
+/// Items that no table with the text key `pk` takes, by their lines.
+fn bad_items() -> Vec<(u64, Value)> {
+    vec![
         (3, json!({"pk": {"N": "7"}, "why": {"S": "key type"}})),
         (5, json!({"n": {"N": "1"}, "why": {"S": "no key"}})),
         (8, json!({"pk": {"S": ""}, "why": {"S": "an empty key"}})),
@@ -259,50 +259,71 @@ async fn items_that_the_table_does_not_take_are_kept_whole() {
         (20, json!({"pk": {"S": "number"}, "n": {"N": "1e400"}})),
         (27, json!({"pk": {"S": "set"}, "n": {"SS": []}})),
         (28, json!({"pk": {"S": "old dyndump"}, "n": {}})),
-    ];
-    let mut text = Vec::new();
-    for line in 1..=60 {
-        let item = bad
-            .iter()
-            .find(|(at, _)| *at == line)
-            .map(|(_, item)| item.clone());
-        let item = item.unwrap_or_else(|| json!({"pk": {"S": format!("k{line}")}}));
-        text.extend(format!("{}\n", json!({"Item": item})).into_bytes());
-    }
-    for (number, more) in [
-        &[][..],
-        &["--into-existing"],
-        &["--into-existing", "--allow-overwrite"],
     ]
-    .into_iter()
-    .enumerate()
-    {
+}
+
+/// Sixty lines with the bad items among them.
+fn lines_with(bad: &[(u64, Value)]) -> Vec<u8> {
+    let line = |number: u64| {
+        let item = bad.iter().find(|(at, _)| *at == number);
+        let item = item.map_or_else(
+            || json!({"pk": {"S": format!("k{number}")}}),
+            |(_, item)| item.clone(),
+        );
+        format!("{}\n", json!({"Item": item})).into_bytes()
+    };
+    (1..=60).flat_map(line).collect()
+}
+
+/// What is kept below a prefix: line and item, in order of the lines. Each has its object and a reason.
+async fn kept(stage: &Stage, prefix: &str) -> Vec<(u64, Value)> {
+    let mut kept = Vec::new();
+    for key in stage.keys().await {
+        assert!(key.starts_with(prefix), "{key}");
+        let body = stage.bucket().read(&key).await.unwrap().unwrap();
+        for line in body
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            let line: Value = serde_json::from_slice(line).unwrap();
+            assert_eq!(line["object"], "lines.json", "{line}");
+            assert!(line["reason"].as_str().unwrap().len() > 10, "{line}");
+            kept.push((line["line"].as_u64().unwrap(), line["item"].clone()));
+        }
+    }
+    kept.sort_by_key(|(line, _)| *line);
+    kept
+}
+
+/// The other items are loaded; what the table does not take is kept, whole, each with its line and a reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_that_the_table_does_not_take_are_kept_whole() {
+    let bad = bad_items();
+    let place = format!("s3://{BUCKET}/kept");
+    let into_new = ["--key", "pk:S"];
+    let replacing = ["--into-existing", "--allow-overwrite"];
+    for more in [&into_new[..], &replacing[..1], &replacing] {
         let stage = Stage::start().await;
-        let lines = file(&stage, "lines.json", &text);
-        if !more.is_empty() {
-            let table = highwater_testkit::tables::NewTable::new(TARGET, KeyShape::STRING);
+        let lines = file(&stage, "lines.json", &lines_with(&bad));
+        if more != into_new {
+            let table = NewTable::new(TARGET, KeyShape::STRING);
             table.create(&stage.direct).await.unwrap();
         }
-        let place = format!("s3://{BUCKET}/kept/{number}");
-        let more = [more, &["--rejects", &place, "--json"]].concat();
-        let begin = restore_lines(&lines, "pk:S", &more);
-        let begin: Vec<&str> = match number {
-            0 => begin,
-            // An existing table has its key.
-            _ => begin
-                .into_iter()
-                .filter(|word| !["--key", "pk:S"].contains(word))
-                .collect(),
-        };
-        let told = stage.run(&begin).await;
+        let begin = [
+            "restore",
+            lines.to_str().unwrap(),
+            "--to",
+            TARGET,
+            "--rejects",
+            &place,
+            "--json",
+        ];
+        let told = stage.run(&[&begin[..], more].concat()).await;
         assert_eq!(told.code, Some(1), "{told:#?}");
         let result = told.json();
         assert_accounted_for(&result);
-        assert_eq!(
-            (total(&result, "read"), total(&result, "rejected")),
-            (60, 7),
-            "{result}"
-        );
+        let counts = (total(&result, "read"), total(&result, "rejected"));
+        assert_eq!(counts, (60, 7), "{result}");
         assert_eq!(items_of(&stage, TARGET).await.len(), 53);
         assert!(
             result["rejects"].as_str().unwrap().starts_with(&place),
@@ -314,24 +335,7 @@ async fn items_that_the_table_does_not_take_are_kept_whole() {
             error["message"].as_str().unwrap().starts_with("7 items"),
             "{error}"
         );
-
-        let mut kept = Vec::new();
-        for key in stage.keys().await {
-            let body = stage.bucket().read(&key).await.unwrap().unwrap();
-            assert!(key.starts_with(&format!("kept/{number}/")), "{key}");
-            let lines = std::str::from_utf8(&body).unwrap().lines();
-            kept.extend(lines.map(|line| serde_json::from_str::<Value>(line).unwrap()));
-        }
-        kept.sort_by_key(|line| line["line"].as_u64());
-        let found: Vec<(u64, Value)> = kept
-            .iter()
-            .map(|line| (line["line"].as_u64().unwrap(), line["item"].clone()))
-            .collect();
-        assert_eq!(found, bad);
-        for line in kept {
-            assert_eq!(line["object"], "lines.json", "{line}");
-            assert!(line["reason"].as_str().unwrap().len() > 10, "{line}");
-        }
+        assert_eq!(kept(&stage, "kept/").await, bad);
     }
 }
 

@@ -1,17 +1,14 @@
 //! What a restore refuses: the right exit code, the culprit's name, a way out, and nothing made or written.
 
-use highwater_testkit::faults::{Fault, Rule};
-use highwater_testkit::generate::{Generator, KeyShape};
+use highwater_domain::key::ScalarType;
+use highwater_testkit::generate::KeyShape;
 use highwater_testkit::tables::NewTable;
 
-use super::denying_proxy::DenyingProxy;
-use super::read_back::{id, table_items};
 use super::restores::backed_up;
 use super::restoring::{
-    TARGET, WRITES, file, note_operations, noted_operations, restore, restore_id, restore_lines,
+    TARGET, WRITES, file, note_operations, noted_operations, restore, restore_id,
 };
-use super::stage::{CONTROL, Stage, TABLE, TO, finish, signal, told, until};
-use super::told::Told;
+use super::stage::{CONTROL, Stage, TABLE, TO};
 
 /// Lines that make no sense, blanks between their words, and what the error must name.
 const NONSENSE: [(&str, &[&str]); 27] = [
@@ -118,161 +115,143 @@ async fn wrong_usage_of_restore_exits_with_2_and_asks_nobody() {
 }
 
 /// Runs what must be refused: with this code, these words, a hint that has these; and nothing is changed by it.
-async fn refused(stage: &Stage, arguments: &[&str], code: i32, words: &[&str], hint: &str) {
-    let before = (
-        stage.tables().await,
-        stage.control_rows().await,
-        stage.keys().await,
-    );
+pub async fn refused(stage: &Stage, arguments: &[&str], code: i32, words: &[&str], hint: &str) {
+    let now = async || {
+        (
+            stage.tables().await,
+            stage.control_rows().await,
+            stage.keys().await,
+        )
+    };
+    let before = now().await;
     let told = stage.run(arguments).await.failed(code, words);
     if !hint.is_empty() {
         told.hinted(hint);
     }
-    let after = (
-        stage.tables().await,
-        stage.control_rows().await,
-        stage.keys().await,
-    );
-    assert_eq!(after, before, "{arguments:?}");
+    assert_eq!(now().await, before, "{arguments:?}");
 }
+
+/// A request that cannot be met: the line, the exit code, what the error names, what the hint names. `BACKUP` is a
+/// backup with its place, `LINES` a file.
+type Impossible = (&'static str, i32, &'static [&'static str], &'static str);
+
+const IMPOSSIBLE: [Impossible; 20] = [
+    (
+        "restore BACKUP --to orders",
+        1,
+        &["orders", "already exists"],
+        "--into-existing",
+    ),
+    (
+        "restore BACKUP --to absent --into-existing",
+        2,
+        &["absent"],
+        "",
+    ),
+    (
+        "restore BACKUP --to other-key --into-existing",
+        2,
+        &["other-key", "pk", "N", "S"],
+        "",
+    ),
+    ("restore BACKUP --to new --key id:S", 2, &["id", "pk"], ""),
+    (
+        "restore BACKUP --to new --filter customer=1",
+        2,
+        &["customer", "pk"],
+        "",
+    ),
+    (
+        "restore BACKUP --to new --write-percent 50",
+        2,
+        &["write_percent"],
+        "",
+    ),
+    ("load absent --file LINES", 2, &["absent"], ""),
+    ("restore LINES --to new", 2, &["--key"], ""),
+    ("restore LINES --to new --key pk", 2, &["pk", "id:S"], ""),
+    (
+        "restore LINES --to new --key pk:X",
+        2,
+        &["pk:X", "id:S"],
+        "",
+    ),
+    (
+        "restore LINES --to new --key pk:S,",
+        2,
+        &["pk:S,", "id:S"],
+        "",
+    ),
+    (
+        "restore LINES --to new --key pk:S,pk:S",
+        2,
+        &["pk:S,pk:S", "same"],
+        "",
+    ),
+    ("restore LINES --to new --key :S", 2, &[":S", "id:S"], ""),
+    (
+        "restore LINES --to new --key a:S,b:S,c:S",
+        2,
+        &["a:S,b:S,c:S", "id:S"],
+        "",
+    ),
+    (
+        "restore 01768385930622-0000004d --from s3://backups/daily --to new",
+        1,
+        &["01768385930622-0000004d", "s3://backups/daily"],
+        "highwater list",
+    ),
+    (
+        "restore s3://backups/nothing --to new",
+        1,
+        &["s3://backups/nothing"],
+        "",
+    ),
+    (
+        "restore s3://no-such-bucket/x --to new",
+        1,
+        &["no-such-bucket"],
+        "create the bucket",
+    ),
+    (
+        "restore /no/such/file.json --to new",
+        1,
+        &["/no/such/file.json"],
+        "",
+    ),
+    (
+        "restore /no/such/file.json --to new --dry-run",
+        1,
+        &["/no/such/file.json"],
+        "",
+    ),
+    (
+        "restore --resume 01768385999000-00000009",
+        1,
+        &["there is no restore", "01768385999000-00000009"],
+        "--control",
+    ),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_restored_as_asked_is_refused_before_anything_is_made() {
     let stage = Stage::with_items(20).await;
     let backup = backed_up(&stage, TO).await;
-    let backup = backup.as_str();
     let other = KeyShape {
-        partition: highwater_domain::key::ScalarType::N,
+        partition: ScalarType::N,
         sort: None,
     };
-    NewTable::new("other-key", other)
-        .create(&stage.direct)
-        .await
-        .unwrap();
+    let table = NewTable::new("other-key", other);
+    table.create(&stage.direct).await.unwrap();
     let lines = file(&stage, "lines.json", b"{\"Item\":{\"pk\":{\"S\":\"a\"}}}\n");
-    let lines = lines.to_str().unwrap();
     note_operations(&stage.dynamodb_proxy);
     note_operations(&stage.s3_proxy);
-
-    let from = ["restore", backup, "--from", TO, "--to"];
-    let asked = |more: &[&'static str]| [&from[..], more].concat();
-    refused(
-        &stage,
-        &asked(&[TABLE]),
-        1,
-        &["orders", "already exists"],
-        "--into-existing",
-    )
-    .await;
-    refused(
-        &stage,
-        &asked(&["absent", "--into-existing"]),
-        2,
-        &["absent"],
-        "",
-    )
-    .await;
-    refused(
-        &stage,
-        &asked(&["other-key", "--into-existing"]),
-        2,
-        &["other-key", "pk", "N", "S"],
-        "",
-    )
-    .await;
-    refused(
-        &stage,
-        &asked(&[TARGET, "--key", "id:S"]),
-        2,
-        &["id", "pk"],
-        "",
-    )
-    .await;
-    refused(
-        &stage,
-        &asked(&[TARGET, "--filter", "customer=1"]),
-        2,
-        &["customer", "pk"],
-        "",
-    )
-    .await;
-    refused(
-        &stage,
-        &asked(&[TARGET, "--write-percent", "50"]),
-        2,
-        &["write_percent"],
-        "",
-    )
-    .await;
-    refused(
-        &stage,
-        &["load", "absent", "--file", lines],
-        2,
-        &["absent"],
-        "",
-    )
-    .await;
-    refused(
-        &stage,
-        &["restore", lines, "--to", TARGET],
-        2,
-        &["--key"],
-        "",
-    )
-    .await;
-    for key in ["pk", "pk:X", "pk:S,", "pk:S,pk:S", ":S", "a:S,b:S,c:S"] {
-        refused(
-            &stage,
-            &["restore", lines, "--to", TARGET, "--key", key],
-            2,
-            &[key, "id:S"],
-            "",
-        )
-        .await;
+    for (line, code, words, hint) in IMPOSSIBLE {
+        let line = line.replace("BACKUP", &format!("{backup} --from {TO}"));
+        let line = line.replace("LINES", lines.to_str().unwrap());
+        let arguments: Vec<&str> = line.split(' ').collect();
+        refused(&stage, &arguments, code, words, hint).await;
     }
-    let unknown = id(77);
-    let unknown = unknown.as_str();
-    refused(
-        &stage,
-        &["restore", unknown, "--from", TO, "--to", TARGET],
-        1,
-        &[unknown, "s3://backups/daily"],
-        "highwater list",
-    )
-    .await;
-    refused(
-        &stage,
-        &["restore", "s3://backups/nothing", "--to", TARGET],
-        1,
-        &["s3://backups/nothing"],
-        "",
-    )
-    .await;
-    refused(
-        &stage,
-        &["restore", "s3://no-such-bucket/x", "--to", TARGET],
-        1,
-        &["no-such-bucket"],
-        "create the bucket",
-    )
-    .await;
-    refused(
-        &stage,
-        &["restore", "/no/such/file.json", "--to", TARGET],
-        1,
-        &["/no/such/file.json"],
-        "",
-    )
-    .await;
-    let none = restore_id(9);
-    refused(
-        &stage,
-        &["restore", "--resume", none.as_str()],
-        1,
-        &["there is no restore", none.as_str()],
-        "--control",
-    )
-    .await;
 
     let operations = noted_operations(&stage.dynamodb_proxy);
     let written: Vec<_> = operations
@@ -281,70 +260,6 @@ async fn what_cannot_be_restored_as_asked_is_refused_before_anything_is_made() {
         .collect();
     assert!(written.is_empty(), "{operations:?}");
     assert!(!noted_operations(&stage.s3_proxy).contains("PutObject"));
-}
-
-/// A backup that was killed, and one that failed.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unfinished_backup_is_refused_unless_asked_for() {
-    let stage = Stage::with_items(1500).await;
-    let slow = Fault::Delay(40);
-    stage
-        .dynamodb_proxy
-        .inject(Rule::rate(slow, 1.0).on("Scan"));
-    for (number, name, status) in [(1, "KILL", "running"), (2, "TERM", "failed")] {
-        let id = id(number);
-        let begin = [
-            "backup",
-            TABLE,
-            "--to",
-            TO,
-            "--id",
-            id.as_str(),
-            "--segments",
-            "12",
-            "--concurrency",
-            "2",
-            "--part-size",
-            "4000",
-        ];
-        let child = stage.spawn(&begin);
-        let data = format!("daily/orders/AWSDynamoDB/{id}/data/");
-        until("there are parts", async || {
-            let keys = super::stage::keys_below(stage.bucket().as_ref(), &data).await;
-            (keys.len() >= 4).then_some(())
-        })
-        .await;
-        signal(&child, name).await;
-        told(child).await;
-        let begin = restore(id.as_str(), &[]);
-        refused(
-            &stage,
-            &begin,
-            1,
-            &[id.as_str(), status, "not completed"],
-            "--allow-incomplete",
-        )
-        .await;
-        let result =
-            super::restoring::done(&stage, &[&begin[..], &["--allow-incomplete"]].concat()).await;
-        let schema = KeyShape::STRING.schema();
-        let there = table_items(&stage, TARGET, &schema).await;
-        assert_eq!(result["totals"]["written"], there.len(), "{result}");
-        assert!(!there.is_empty() && there.len() < 1500, "{result}");
-        let source = table_items(&stage, TABLE, &schema).await;
-        assert!(
-            there
-                .iter()
-                .all(|(key, item)| source.get(key) == Some(item))
-        );
-        stage
-            .direct
-            .delete_table()
-            .table_name(TARGET)
-            .send()
-            .await
-            .unwrap();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,159 +295,29 @@ async fn an_id_that_is_taken_is_refused_and_the_restore_unharmed() {
     assert!(told.stdout.contains("is completed"), "{told:#?}");
 }
 
-/// A restore by somebody to whom these operations are forbidden.
-async fn denied(stage: &Stage, denied: &'static [&'static str], arguments: &[&str]) -> Told {
-    let dynamodb = DenyingProxy::start(stage.dynamodb.endpoint_url(), denied).await;
-    let s3 = DenyingProxy::start(stage.s3.endpoint_url(), denied).await;
-    let mut command = stage.bare(highwater_tests::binaries::path("highwater"));
-    command
-        .args(arguments)
-        .args(["--region", "eu-north-1"])
-        .args(["--endpoint-url", dynamodb.endpoint_url()])
-        .args(["--s3-endpoint-url", s3.endpoint_url()]);
-    finish(command).await
-}
-
+/// What the help shows can be typed: no example is wrong usage.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_permission_the_operation_and_its_object_are_named() {
-    let stage = Stage::with_items(20).await;
-    let backup = backed_up(&stage, TO).await;
-    let begin = restore(&backup, &[]);
-    let tables = stage.tables().await;
-
-    let told = denied(&stage, &["GET", "HEAD"], &begin).await;
-    told.failed(1, &["s3://backups/daily", "AccessDenied"])
-        .hinted("aws sts get-caller-identity");
-    let told = denied(&stage, &["DescribeTable"], &begin).await;
-    told.failed(1, &["DescribeTable", TARGET, "AccessDeniedException"])
-        .hinted("aws sts get-caller-identity");
-    let rows = stage.control_rows().await;
-    // The control table is there; the target is not.
-    let told = denied(
-        &stage,
-        &["CreateTable"],
-        &[&begin[..], &["--control", "local"]].concat(),
-    )
-    .await;
-    told.failed(1, &["CreateTable", TARGET, "AccessDeniedException"])
-        .hinted("aws sts get-caller-identity");
-    assert_eq!(stage.tables().await, tables);
-    assert!(
-        stage.control_rows().await >= rows,
-        "what was begun is known"
-    );
-
-    let id = restore_id(1);
-    let begin = [&begin[..], &["--id", id.as_str()]].concat();
-    let told = denied(&stage, &["BatchWriteItem"], &begin).await;
-    let told = told.failed(
-        1,
-        &[
-            "BatchWriteItem",
-            TARGET,
-            "AccessDeniedException",
-            id.as_str(),
-        ],
-    );
-    told.hinted(&format!("highwater restore --resume {id}"));
-    stage
-        .run(&["restore", "--resume", id.as_str()])
-        .await
-        .done();
-    assert_eq!(
-        table_items(&stage, TARGET, &KeyShape::STRING.schema())
-            .await
-            .len(),
-        20
-    );
-    let told = denied(
-        &stage,
-        &["PutItem"],
-        &restore(&backup, &["--into-existing", "--control", "local"]),
-    )
-    .await;
-    told.failed(1, &["PutItem", TARGET, "AccessDeniedException"])
-        .hinted("aws sts get-caller-identity");
-}
-
-/// Items are not counted as kept where they could not be.
-#[tokio::test(flavor = "multi_thread")]
-async fn rejects_that_cannot_be_kept_end_the_restore() {
-    let stage = Stage::with_items(0).await;
-    let text = b"{\"Item\":{\"pk\":{\"S\":\"a\"}}}\n{\"Item\":{\"pk\":{\"N\":\"1\"}}}\n{\"Item\":{\"pk\":{\"S\":\"b\"}}}\n";
-    let lines = file(&stage, "lines.json", text);
-    for (number, place, words) in [
-        (1, "file:///dev/null/x", "/dev/null/x"),
-        (2, "s3://no-such-bucket/x", "no-such-bucket"),
-    ] {
-        let id = restore_id(number);
-        let target = format!("target-{number}");
-        let begin = [
-            "restore",
-            lines.to_str().unwrap(),
-            "--to",
-            &target,
-            "--key",
-            "pk:S",
-            "--rejects",
-            place,
-            "--id",
-            id.as_str(),
-        ];
-        let told = stage.run(&begin).await.failed(1, &[words, id.as_str()]);
-        told.hinted(&format!("highwater restore --resume {id}"));
-        let record = super::restoring::record(&stage, CONTROL, &id)
-            .await
-            .unwrap();
-        assert_eq!(
-            (record.status.as_str(), record.totals.rejected),
-            ("failed", 0)
+async fn every_example_of_the_help_is_understood() {
+    let stage = Stage::with_items(1).await;
+    let mut examples = 0;
+    for command in ["restore", "load"] {
+        let help = stage.run(&[command, "--help"]).await.done().stdout;
+        let lines = help
+            .lines()
+            .filter(|line| line.starts_with("  ") && line.contains("highwater "));
+        for line in lines {
+            let (_, example) = line.split_once("highwater ").unwrap();
+            let (example, _) = example.split_once('(').unwrap_or((example, ""));
+            let words: Vec<&str> = example.split_whitespace().collect();
+            let told = stage.run(&words).await;
+            assert_ne!(told.code, Some(2), "{line}: {told:#?}");
+            examples += 1;
+        }
+        let widest = help.lines().map(str::len).max();
+        assert!(
+            widest <= Some(100),
+            "{command} --help has a line of {widest:?}"
         );
     }
-    // Good lines alone need no such place.
-    let good = file(&stage, "good.json", b"{\"Item\":{\"pk\":{\"S\":\"a\"}}}\n");
-    stage
-        .run(&restore_lines(
-            &good,
-            "pk:S",
-            &["--rejects", "file:///dev/null/x"],
-        ))
-        .await
-        .done();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_was_dropped_and_made_again_is_noticed() {
-    let stage = Stage::with_items(600).await;
-    let backup = backed_up(&stage, TO).await;
-    let slow = Fault::Delay(60);
-    stage
-        .dynamodb_proxy
-        .inject(Rule::rate(slow, 1.0).on("BatchWriteItem"));
-    let id = restore_id(1);
-    let child = stage.spawn(&restore(&backup, &["--id", id.as_str()]));
-    until("it writes", async || {
-        (stage.dynamodb_proxy.count(slow) >= 6).then_some(())
-    })
-    .await;
-    signal(&child, "TERM").await;
-    told(child).await.failed(143, &[]);
-    stage
-        .direct
-        .delete_table()
-        .table_name(TARGET)
-        .send()
-        .await
-        .unwrap();
-    stage
-        .fill(TARGET, &Generator::small(8, KeyShape::STRING), 3)
-        .await;
-    let told = stage.run(&["restore", "--resume", id.as_str()]).await;
-    told.failed(1, &[TARGET, id.as_str()]);
-    assert_eq!(
-        table_items(&stage, TARGET, &KeyShape::STRING.schema())
-            .await
-            .len(),
-        3
-    );
+    assert!(examples >= 9, "{examples} examples");
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use highwater_domain::key::ScalarType;
 use highwater_testkit::generate::{Generator, KeyShape, canonical};
 use highwater_testkit::tables::NewTable;
+use serde_json::Value;
 
 use super::read_back::{Items, assert_same, table_items};
 use super::restores::backed_up;
@@ -19,66 +20,31 @@ const ITEMS: u64 = 400;
 async fn a_dry_run_only_looks() {
     let stage = Stage::with_items(ITEMS).await;
     let backup = backed_up(&stage, TO).await;
-    stage
-        .direct
-        .delete_table()
-        .table_name(CONTROL)
-        .send()
-        .await
-        .unwrap();
+    let control = stage.direct.delete_table().table_name(CONTROL);
+    control.send().await.unwrap();
     let kept = stage.keys().await;
     let lines = file(&stage, "lines.json", b"{\"pk\":{\"S\":\"a\"}}\n");
-    let lines = lines.to_str().unwrap();
     note_operations(&stage.dynamodb_proxy);
     note_operations(&stage.s3_proxy);
-    let new = restore(
-        &backup,
-        &[
-            "--dry-run",
-            "--max-items",
-            "7",
-            "--load-write-capacity",
-            "500",
-        ],
-    );
-    let existing = [
-        "restore",
-        &backup,
-        "--from",
-        TO,
-        "--to",
-        TABLE,
-        "--into-existing",
-        "--dry-run",
-    ];
-    let load = [
-        "load",
-        TABLE,
-        "--file",
-        lines,
-        "--dry-run",
-        "--filter",
-        "pk=a",
-    ];
-    for (arguments, words) in [
-        (
-            &new[..],
-            ["a new table", "nothing was written", "400 items"],
-        ),
-        (
-            &existing[..],
-            ["an existing table", "nothing was written", "400 items"],
-        ),
-        (
-            &load[..],
-            ["an existing table", "nothing was written", "unknown items"],
-        ),
+    let place = format!("{backup} --from {TO}");
+    let new = format!("restore {place} --to new --max-items 7 --load-write-capacity 500");
+    let existing = format!("restore {place} --to {TABLE} --into-existing");
+    let load = format!("load {TABLE} --file {} --filter pk=a", lines.display());
+    for (line, words) in [
+        (new, ["a new table", "400 items"]),
+        (existing, ["an existing table", "400 items"]),
+        (load, ["an existing table", "unknown items"]),
     ] {
-        let told = stage.run(arguments).await.done();
+        let arguments: Vec<&str> = line.split(' ').chain(["--dry-run"]).collect();
+        let told = stage.run(&arguments).await.done();
+        assert!(told.stdout.contains("nothing was written"), "{told:#?}");
         for word in words {
             assert!(told.stdout.contains(word), "{word}: {told:#?}");
         }
-        let told = stage.run(&[arguments, &["--json"]].concat()).await.done();
+        let told = stage
+            .run(&[&arguments[..], &["--json"]].concat())
+            .await
+            .done();
         let plan = told.json();
         assert_eq!(plan["dry_run"], true);
         assert!(
@@ -150,94 +116,64 @@ async fn max_items_is_exact() {
     assert_eq!(total(&done(&stage, &begin).await, "written"), ITEMS);
 }
 
+const SHAPE: KeyShape = KeyShape {
+    partition: ScalarType::S,
+    sort: Some(ScalarType::N),
+};
+
+/// Whether an item is expected, by its JSON.
+type Expected = fn(&Value) -> bool;
+
+fn begins_with_item(item: &Value) -> bool {
+    item["pk"]["S"].as_str().unwrap().starts_with("item-")
+}
+
+/// Filters, and what passes them all.
+const FILTERS: [(&[&str], Expected); 6] = [
+    (&["pk=item-000000010"], |item| {
+        item["pk"]["S"] == "item-000000010"
+    }),
+    (&["pk^=item-"], begins_with_item),
+    (&["pk^=item-", "sk=4.0"], |item| {
+        begins_with_item(item) && item["sk"]["N"] == "4e0"
+    }),
+    (&["pk^=item-", "pk=item-000000010"], |item| {
+        item["pk"]["S"] == "item-000000010"
+    }),
+    (&["pk=item-000000010", "sk=99"], |_| false),
+    (&["pk=nobody"], |_| false),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_take_the_keys_that_they_name() {
-    let shape = KeyShape {
-        partition: ScalarType::S,
-        sort: Some(ScalarType::N),
-    };
     let stage = Stage::start().await;
-    stage.fill(TABLE, &Generator::small(3, shape), ITEMS).await;
+    stage.fill(TABLE, &Generator::small(3, SHAPE), ITEMS).await;
     let backup = backed_up(&stage, TO).await;
-    let schema = shape.schema();
+    let schema = SHAPE.schema();
     let source = table_items(&stage, TABLE, &schema).await;
-    // What is expected is taken from the items themselves, by their JSON.
-    let text = |item: &serde_json::Value, name: &str, kind: &str| {
-        item[name][kind].as_str().unwrap().to_owned()
-    };
-    let one = source.values().next().unwrap();
-    let partition = text(one, "pk", "S");
-    let cases: [(Vec<String>, Box<dyn Fn(&serde_json::Value) -> bool>); 5] = [
-        (
-            vec![format!("pk={partition}")],
-            Box::new({
-                let partition = partition.clone();
-                move |item| item["pk"]["S"] == partition
-            }),
-        ),
-        (
-            vec!["pk^=item-".to_owned()],
-            Box::new(move |item| text(item, "pk", "S").starts_with("item-")),
-        ),
-        (
-            vec![format!("pk={partition}"), "sk=1.25e0".to_owned()],
-            Box::new(|_| false),
-        ),
-        (
-            vec!["pk^=item-".to_owned(), "sk=4.0".to_owned()],
-            Box::new(|item| {
-                item["pk"]["S"].as_str().unwrap().starts_with("item-") && item["sk"]["N"] == "4e0"
-            }),
-        ),
-        (vec!["pk=nobody".to_owned()], Box::new(|_| false)),
-    ];
-    for (number, (filters, passes)) in cases.into_iter().enumerate() {
+    for (number, (filters, passes)) in FILTERS.into_iter().enumerate() {
         let target = format!("target-{number}");
         let mut begin = vec!["restore", &backup, "--from", TO, "--to", &target];
-        for filter in &filters {
+        for filter in filters {
             begin.extend(["--filter", filter]);
         }
         let result = done(&stage, &begin).await;
-        let expected: Items = source
-            .iter()
-            .filter(|(_, item)| passes(item))
-            .map(|(key, item)| (key.clone(), item.clone()))
-            .collect();
+        let mut expected = source.clone();
+        expected.retain(|_, item| passes(item));
+        assert_eq!(expected.is_empty(), number > 3, "{filters:?}");
+        let count = expected.len() as u64;
         assert_eq!(total(&result, "read"), ITEMS);
-        assert_eq!(
-            total(&result, "written"),
-            expected.len() as u64,
-            "{filters:?}"
-        );
-        assert_eq!(
-            total(&result, "filtered"),
-            ITEMS - expected.len() as u64,
-            "{filters:?}"
-        );
+        assert_eq!(total(&result, "written"), count, "{filters:?}");
+        assert_eq!(total(&result, "filtered"), ITEMS - count, "{filters:?}");
         assert_same(&table_items(&stage, &target, &schema).await, &expected);
     }
     // Both at once: so many that pass.
-    let begin = [
-        "restore",
-        &backup,
-        "--from",
-        TO,
-        "--to",
-        TARGET,
-        "--filter",
-        "pk^=item-",
-        "--max-items",
-        "11",
-    ];
-    let result = done(&stage, &begin).await;
+    let more = ["--filter", "pk^=item-", "--max-items", "11"];
+    let result = done(&stage, &restore(&backup, &more)).await;
     assert_eq!(total(&result, "written"), 11, "{result}");
     let there = table_items(&stage, TARGET, &schema).await;
     assert_eq!(there.len(), 11);
-    assert!(
-        there
-            .values()
-            .all(|item| item["pk"]["S"].as_str().unwrap().starts_with("item-"))
-    );
+    assert!(there.values().all(begins_with_item));
 }
 
 /// Two loads of halves that overlap: what the first one wrote stays, and every item is accounted for.
@@ -252,16 +188,16 @@ async fn what_is_there_stays_or_is_replaced_item_by_item() {
             .create(&stage.direct)
             .await
             .unwrap();
-        let stale: Vec<Vec<u8>> = (0..ITEMS + 40)
+        let old: Vec<Vec<u8>> = (0..ITEMS + 40)
             .step_by(5)
             .map(|index| Generator::small(99, KeyShape::STRING).item(index))
             .collect();
-        let count = stale.len() as u64;
-        let stale_items: Items = stale
+        let count = old.len() as u64;
+        let old_items: Items = old
             .iter()
             .map(|item| (schema.key_of(item).unwrap(), canonical(item)))
             .collect();
-        stage.dynamodb.import(&target, stale).await.unwrap();
+        stage.dynamodb.import(&target, old).await.unwrap();
         let begin = [
             "restore",
             &backup,
@@ -284,7 +220,7 @@ async fn what_is_there_stays_or_is_replaced_item_by_item() {
             "{result}"
         );
         let mut items = table_items(&stage, TABLE, &schema).await;
-        for (key, item) in stale_items {
+        for (key, item) in old_items {
             if kept || !items.contains_key(&key) {
                 items.insert(key, item);
             }

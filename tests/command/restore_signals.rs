@@ -11,8 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use super::read_back::{assert_same, table_items};
 use super::restores::backed_up;
 use super::restoring::{
-    TARGET, assert_restored, completed, done, file, loaded, record, restore, restore_id,
-    restore_lines, total,
+    TARGET, assert_restored, completed, done, file, loaded, record, restore, restore_id, total,
 };
 use super::stage::{CONTROL, Stage, TABLE, TO, finish, signal, told, until};
 use super::told::Told;
@@ -68,8 +67,8 @@ async fn stopped_in_order(name: &str, code: i32) {
     let begin = restore(&backup, &["--id", id.as_str(), "--concurrency", "2"]);
     let child = stage.spawn(&begin);
     until("some files are loaded", async || {
-        let begun = record(&stage, CONTROL, &id).await.is_some();
-        (begun && loaded(&stage, CONTROL, &id).await.0 >= 3).then_some(())
+        let known = record(&stage, CONTROL, &id).await.is_some();
+        (known && loaded(&stage, CONTROL, &id).await.0 >= 3).then_some(())
     })
     .await;
     signal(&child, name).await;
@@ -124,73 +123,73 @@ async fn sigterm_stops_a_restore_in_order() {
 }
 
 /// One file, stopped in its middle twice: what is committed is where the next run begins, to the line.
+async fn stopped_in_the_middle(operation: &str, target: &str, how: &[&str], requests: u64) {
+    let stage = Stage::with_items(0).await;
+    let schema = KeyShape::STRING.schema();
+    let generator = Generator::small(4, KeyShape::STRING);
+    let items: Vec<Vec<u8>> = (0..ITEMS).map(|index| generator.item(index)).collect();
+    let lines = file(&stage, "lines.json", &items.join(&b'\n'));
+    let slowly = Rule::rate(BATCH, 1.0).on(operation);
+    stage.dynamodb_proxy.inject(slowly);
+    let id = restore_id(1);
+    let begin = [
+        "restore",
+        lines.to_str().unwrap(),
+        "--to",
+        target,
+        "--id",
+        id.as_str(),
+    ];
+    let begin = [&begin[..], how].concat();
+    let resume = ["restore", "--resume", id.as_str()];
+    let mut before = 0;
+    for arguments in [&begin[..], &resume] {
+        let sent = stage.dynamodb_proxy.count(BATCH);
+        let child = stage.spawn(arguments);
+        until("it writes", async || {
+            (stage.dynamodb_proxy.count(BATCH) >= sent + requests).then_some(())
+        })
+        .await;
+        signal(&child, "TERM").await;
+        told(child).await.failed(143, &[]);
+        let files = stage.control(CONTROL).files(&id, None, 10).await.unwrap();
+        let [(0, checkpoint)] = files[..] else {
+            panic!("{files:?}")
+        };
+        let in_the_middle = before + 1..ITEMS;
+        assert!(in_the_middle.contains(&checkpoint.lines), "{checkpoint:?}");
+        assert_eq!(checkpoint.totals.written, checkpoint.lines);
+        let there = table_items(&stage, target, &schema).await;
+        assert_eq!(
+            there.len() as u64,
+            checkpoint.lines,
+            "committed is what is there"
+        );
+        before = checkpoint.lines;
+    }
+    stage.dynamodb_proxy.clear();
+    let result = done(&stage, &resume).await;
+    assert_eq!(
+        (total(&result, "read"), total(&result, "written")),
+        (ITEMS, ITEMS)
+    );
+    let expected = items
+        .iter()
+        .map(|item| (schema.key_of(item).unwrap(), canonical(item)));
+    assert_same(
+        &table_items(&stage, target, &schema).await,
+        &expected.collect(),
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_is_gone_on_with_in_its_middle() {
-    for existing in [false, true] {
-        let stage = Stage::with_items(0).await;
-        let items = Generator::small(4, KeyShape::STRING);
-        let lines = (0..ITEMS).flat_map(|index| [items.item(index), b"\n".to_vec()]);
-        let lines = file(&stage, "lines.json", &lines.flatten().collect::<Vec<u8>>());
-        let (operation, target) = match existing {
-            true => ("PutItem", TABLE),
-            false => ("BatchWriteItem", TARGET),
-        };
-        let slowly = Rule::rate(BATCH, 1.0).on(operation);
-        stage.dynamodb_proxy.inject(slowly);
-        let id = restore_id(1);
-        let begin = match existing {
-            true => vec![
-                "restore",
-                lines.to_str().unwrap(),
-                "--to",
-                target,
-                "--into-existing",
-            ],
-            false => restore_lines(&lines, "pk:S", &[]),
-        };
-        let begin = [&begin[..], &["--id", id.as_str()]].concat();
-        let resume = ["restore", "--resume", id.as_str()];
-        let mut before = 0;
-        for arguments in [&begin[..], &resume] {
-            let sent = stage.dynamodb_proxy.count(BATCH);
-            let child = stage.spawn(arguments);
-            let more = if existing { 200 } else { 16 };
-            until("it writes", async || {
-                (stage.dynamodb_proxy.count(BATCH) >= sent + more).then_some(())
-            })
-            .await;
-            signal(&child, "TERM").await;
-            told(child).await.failed(143, &[]);
-            let files = stage.control(CONTROL).files(&id, None, 10).await.unwrap();
-            let [(0, checkpoint)] = files[..] else {
-                panic!("{files:?}")
-            };
-            assert!(!checkpoint.done);
-            assert!(
-                checkpoint.lines > before && checkpoint.lines < ITEMS,
-                "{checkpoint:?}"
-            );
-            assert_eq!(checkpoint.totals.written, checkpoint.lines);
-            let there = table_items(&stage, target, &KeyShape::STRING.schema()).await;
-            assert_eq!(
-                there.len() as u64,
-                checkpoint.lines,
-                "committed is what is there"
-            );
-            before = checkpoint.lines;
-        }
-        stage.dynamodb_proxy.clear();
-        let result = done(&stage, &resume).await;
-        assert_eq!(
-            (total(&result, "read"), total(&result, "written")),
-            (ITEMS, ITEMS)
-        );
-        let there = table_items(&stage, target, &KeyShape::STRING.schema()).await;
-        let expected = (0..ITEMS).map(|index| items.item(index));
-        let schema = KeyShape::STRING.schema();
-        let expected = expected.map(|item| (schema.key_of(&item).unwrap(), canonical(&item)));
-        assert_same(&there, &expected.collect());
-    }
+    stopped_in_the_middle("BatchWriteItem", TARGET, &["--key", "pk:S"], 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_gone_on_with_in_its_middle_where_items_stay() {
+    stopped_in_the_middle("PutItem", TABLE, &["--into-existing"], 200).await;
 }
 
 /// The orderly end is held up for an hour; the second signal does not wait for it.

@@ -39,6 +39,7 @@ pub const FROZEN: [&str; 20] = [
 
 const RESTORE_EXAMPLES: &str = "\
 Examples:
+  highwater list s3://bkt/backups                              (what there is to restore)
   highwater restore s3://bkt/exports/AWSDynamoDB/01768385930622-efd1a093 --to orders --key id:S
   highwater restore 01768385930622-efd1a093 --from s3://bkt/backups --to orders-restored
   highwater restore ./movies.json.gz --to movies --key year:N,title:S
@@ -66,7 +67,7 @@ pub struct Restore {
     /// Where the backup of that id is: s3://BUCKET/PREFIX or file:///PATH.
     #[arg(long, env = "HIGHWATER_FROM", value_name = "URL")]
     pub from: Option<Destination>,
-    /// The table to restore into; a new one unless --into-existing.
+    /// The table to restore into, by name or ARN; a new one unless --into-existing.
     #[arg(
         long = "to",
         env = "HIGHWATER_TO_TABLE",
@@ -75,12 +76,14 @@ pub struct Restore {
     )]
     pub to: Option<TableRef>,
     /// Go on with the restore of this id; its plan stays, capacity and concurrency may change.
+    ///
+    /// The checkpoints must be where they were: the same --control-table or --control.
     #[arg(long, env = "HIGHWATER_RESUME", value_name = "ID")]
     pub resume: Option<RestoreId>,
-    /// The id to give the restore; a new one by default.
+    /// The id to give the restore, of the form 01768385999000-1b2c3d4e; a new one by default.
     #[arg(long, env = "HIGHWATER_ID", value_name = "ID")]
     pub id: Option<RestoreId>,
-    /// Show the plan and write nothing.
+    /// Show the plan and what it will probably cost, and write nothing.
     #[arg(long, env = "HIGHWATER_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub dry_run: bool,
     /// Fill a table that exists. Items that it has already stay as they are.
@@ -106,9 +109,11 @@ pub struct ItemFlags {
     #[arg(long, env = "HIGHWATER_ALLOW_OVERWRITE", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub allow_overwrite: bool,
     /// Only items whose key attribute is this, ATTRIBUTE=VALUE, or begins with it, ATTRIBUTE^=PREFIX.
+    ///
+    /// Given more than once, an item must pass every filter. Values of binary keys are written in base64.
     #[arg(long, env = "HIGHWATER_KEY_FILTER", value_name = "FILTER", value_delimiter = None)]
     pub filter: Vec<KeyFilter>,
-    /// Stop after exactly so many items; files are then loaded one by one.
+    /// Stop after exactly so many items that pass the filter, 0 is all; files are then loaded one by one.
     #[arg(
         long,
         short = 'm',
@@ -119,7 +124,7 @@ pub struct ItemFlags {
     pub max_items: Option<u64>,
     /// Folder for items that the table does not take: s3://BUCKET/PREFIX or file:///PATH.
     ///
-    /// Unless given: ./highwater-rejects on this machine.
+    /// Each is kept whole, with the reason. Unless given: ./highwater-rejects on this machine.
     #[arg(long, env = "HIGHWATER_REJECTS", value_name = "URL")]
     pub rejects: Option<Destination>,
     /// Stop at the first item that the table does not take.
@@ -160,7 +165,7 @@ pub struct WritePace {
 #[derive(ClapArgs, Debug, Default)]
 #[command(next_help_heading = "New table")]
 pub struct NewTable {
-    /// Its key where the backup does not say: id:S, or id:S,at:N.
+    /// Its key where the backup does not say: id:S, or id:S,at:N with a sort key; S text, N number, B binary.
     #[arg(long, env = "HIGHWATER_KEY", value_name = "KEY")]
     pub key: Option<String>,
     /// Who writes the items: Highwater, DynamoDB's own ImportTable, or whichever suits the backup better.

@@ -52,6 +52,11 @@ pub async fn load(args: &Load, global: &Global, console: Console) -> Result<(), 
         console
     };
     let log = JobLog::open(talk.log_to.as_deref(), &talk.log_timestamp)?;
+    if log.is_on_stdout() && global.json {
+        return Err(CliError::Usage(
+            "the log would mix with the JSON on standard output: --log-to stderr, or a file".into(),
+        ));
+    }
     let manners = Manners {
         max_retries: args.max_retries,
         no_progress: talk.no_progress,
@@ -236,6 +241,9 @@ async fn prepare(
         return Ok(None);
     }
     console.say(&restore_report::beginning(&plan));
+    if plan.skip_checks {
+        console.say("not checked: hashes and counts are not compared with what the backup says, as was asked");
+    }
     let control = connect::control(global, console, Absent::Create).await?;
     let id = input.restore_id()?;
     let known = control.restores.restore(&id).await;

@@ -48,12 +48,13 @@ async fn verify(args: &Verify, backup: &SideArgs, console: Console) -> Result<()
             "--skip-checks leaves nothing to verify; it is for comparing with --table".into(),
         ));
     }
+    let (backup, faults) = comparison::survey_backup(backup, &args.reading).await?;
     let OpenBackup {
         store,
         mut catalog,
         // Until the end: it may be a folder that stands for standard input.
         place: _place,
-    } = comparison::open_backup(backup, &args.reading).await?;
+    } = backup;
     if let Some(given) = comparison::given_key(&args.reading)? {
         let known = catalog.key_schema.get_or_insert_with(|| given.clone());
         if *known != given {
@@ -69,7 +70,7 @@ async fn verify(args: &Verify, backup: &SideArgs, console: Console) -> Result<()
     let observe = |totals| counters.set(totals);
     let verified = verify_backup::verify(&store, &catalog, concurrency, observe).await;
     drop(display);
-    let report = verified?;
+    let report = verified?.with_faults(faults);
     let elapsed = started.elapsed().as_secs_f64();
     let value = json!({
         "backup": catalog.url,

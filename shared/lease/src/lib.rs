@@ -1,1 +1,35 @@
 //! Leases and checkpoints on DynamoDB.
+mod claiming;
+mod compare_and_set;
+mod decide;
+mod error;
+mod held;
+mod lease;
+mod leases;
+mod monotonic;
+mod position;
+mod registering;
+mod renewal;
+mod round;
+mod rows;
+mod sequence_number;
+mod settings;
+mod silence;
+mod workload;
+
+pub use claiming::{Claimed, PendingClaim};
+pub use decide::{Known, NewLease};
+pub use error::Error;
+pub use held::{HeldLease, Standing};
+pub use lease::{Claim, Epoch, Grant, Lease, LeaseId, Owner, Row, State, Step, Tenure};
+pub use leases::Leases;
+pub use monotonic::{Monotonic, MonotonicClock, SystemMonotonic};
+pub use position::{InvalidPosition, Place, Position};
+pub use registering::Registered;
+pub use renewal::Renewal;
+pub use round::Round;
+pub use rows::{Change, KvRows, Outcome, Rows};
+pub use sequence_number::{InvalidSequenceNumber, SequenceNumber};
+pub use settings::Settings;
+pub use silence::{Observer, Silence};
+pub use workload::{Transfer, Workload};

@@ -4,7 +4,7 @@
 //! `backup.json` beside it a Highwater snapshot), `<key>-meta.json` (dyndump), the object itself, and the objects
 //! below `<key>/` (DynamoDB-JSON lines). A backup that is not whole is refused unless the caller takes it as it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_domain::backup_source::{
     Catalog, FileClaims, LineShape, Packing, SourceFile, SourceKind, SourceLocation,
@@ -46,17 +46,51 @@ pub async fn look(
     location: &SourceLocation,
     options: LookOptions,
 ) -> Result<Catalog, StepError> {
-    let place = Place::new(store, location, options);
-    if let Some(catalog) = export::look(&place).await? {
+    find(&Place::new(store, location, options)).await
+}
+
+/// A backup that may be damaged, looked at.
+#[derive(Debug)]
+pub struct Survey {
+    /// What there is of it. Files that are missing are in it, too, with no bytes.
+    pub catalog: Catalog,
+    /// Numbers in it that do not fit, one line each.
+    pub faults: Vec<String>,
+}
+
+/// Looks as [`look`] does, for those who read every file whatever is wrong, and want to know all that is: a file that
+/// is missing and a sum that does not fit refuse nothing. A manifest that cannot be believed still does.
+pub async fn survey(
+    store: &Arc<dyn ObjectStore>,
+    location: &SourceLocation,
+    options: LookOptions,
+) -> Result<Survey, StepError> {
+    let place = Place {
+        faults: Some(Mutex::default()),
+        ..Place::new(store, location, options)
+    };
+    let catalog = find(&place).await?;
+    let faults = place.faults.map(|faults| {
+        let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+        faults.into_lines()
+    });
+    Ok(Survey {
+        catalog,
+        faults: faults.unwrap_or_default(),
+    })
+}
+
+async fn find(place: &Place<'_>) -> Result<Catalog, StepError> {
+    if let Some(catalog) = export::look(place).await? {
         return Ok(catalog);
     }
-    if let Some(catalog) = dyndump::look(&place).await? {
+    if let Some(catalog) = dyndump::look(place).await? {
         return Ok(catalog);
     }
-    if let Some(catalog) = lines::look(&place).await? {
+    if let Some(catalog) = lines::look(place).await? {
         return Ok(catalog);
     }
-    if let Some(catalog) = dyndump::look_without_metadata(&place).await? {
+    if let Some(catalog) = dyndump::look_without_metadata(place).await? {
         return Ok(catalog);
     }
     Err(place.not_found(
@@ -71,6 +105,8 @@ struct Place<'a> {
     location: &'a SourceLocation,
     key: &'a str,
     options: LookOptions,
+    /// Of a [`survey`]: what was found wrong so far.
+    faults: Option<Mutex<Notes>>,
 }
 
 impl<'a> Place<'a> {
@@ -91,7 +127,23 @@ impl<'a> Place<'a> {
             location,
             key,
             options,
+            faults: None,
         }
+    }
+
+    /// Whether what is wrong is noted, and not refused.
+    fn surveys(&self) -> bool {
+        self.faults.is_some()
+    }
+
+    /// Refuses the backup, or notes why it would be.
+    fn refuse(&self, error: StepError) -> Result<(), StepError> {
+        let Some(faults) = &self.faults else {
+            return Err(error);
+        };
+        let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.add(error.to_string());
+        Ok(())
     }
 
     /// The key as a folder: ending in `/`, or empty for the store's root.

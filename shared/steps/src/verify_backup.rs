@@ -98,6 +98,13 @@ impl VerifyReport {
     pub fn is_good(&self) -> bool {
         self.bad_files == 0 && self.bad_items == 0 && self.mismatches.is_empty()
     }
+
+    /// The same with what a survey of the backup found wrong ([`source::survey`](crate::source::survey)).
+    #[must_use]
+    pub fn with_faults(mut self, faults: Vec<String>) -> Self {
+        self.mismatches.splice(..0, faults);
+        self
+    }
 }
 
 /// Reads every file of a backup with all checks, `concurrency` files at a time.

@@ -1,5 +1,7 @@
 //! dyndump's backups, of either generation: with hashes and without.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, TryStreamExt};
 use highwater_domain::backup_source::{Catalog, FileClaims, LineShape, SourceFile, SourceKind};
 use highwater_domain::dyndump::{
@@ -10,6 +12,9 @@ use highwater_domain::snapshot::Status;
 
 use super::{Notes, Place, REQUESTS, unclaimed};
 use crate::error::StepError;
+
+/// Missing parts that a survey names; metadata may claim any number of them.
+const MISSING_PARTS: usize = 1000;
 
 /// The backup that has its metadata right after the key.
 pub(super) async fn look(place: &Place<'_>) -> Result<Option<Catalog>, StepError> {
@@ -112,6 +117,9 @@ impl Dump<'_> {
         };
         if let Some(number) = missing {
             let key = self.keys.part(number);
+            if self.place.surveys() {
+                return self.with_missing(parts, last.max(said));
+            }
             if !self.place.options.allow_incomplete {
                 return Err(self.place.missing(&key));
             }
@@ -122,7 +130,32 @@ impl Dump<'_> {
                 .add(format!("{missing} parts are missing; the first is {url}"));
         } else if last > said && !self.place.options.allow_incomplete {
             let what = format!("it says {said} parts, and there are {last}");
-            return Err(self.place.corrupt(&self.keys.metadata(), what));
+            self.place
+                .refuse(self.place.corrupt(&self.keys.metadata(), what))?;
+        }
+        Ok(parts)
+    }
+
+    /// The parts and, as files of no bytes, those that should be there: whoever reads them will see.
+    fn with_missing(
+        &self,
+        mut parts: Vec<(u32, ListedObject)>,
+        last: u64,
+    ) -> Result<Vec<(u32, ListedObject)>, StepError> {
+        let there: BTreeSet<u32> = parts.iter().map(|(number, _)| *number).collect();
+        let absent = (1..=u32::try_from(last).unwrap_or(u32::MAX))
+            .filter(|number| !there.contains(number))
+            .take(MISSING_PARTS);
+        parts.extend(absent.map(|number| {
+            let key = self.keys.part(number);
+            (number, ListedObject { key, bytes: 0 })
+        }));
+        parts.sort_by_key(|(number, _)| *number);
+        let more = last.saturating_sub(parts.len() as u64);
+        if more > 0 {
+            let what = format!("{more} more parts are missing");
+            self.place
+                .refuse(self.place.corrupt(&self.keys.metadata(), what))?;
         }
         Ok(parts)
     }
@@ -187,22 +220,21 @@ impl Dump<'_> {
                 .add("the backup is not whole: its counts are not those of its parts");
             return Ok(());
         }
-        let corrupt = |what: String| self.place.corrupt(&self.keys.metadata(), what);
+        let corrupt = |what: String| {
+            self.place
+                .refuse(self.place.corrupt(&self.keys.metadata(), what))
+        };
         let stored: u64 = files.iter().map(|file| file.stored_bytes).sum();
         let said = self.metadata.compressed_bytes;
         if stored != said {
-            return Err(corrupt(format!(
-                "it says {said} bytes, the parts have {stored}"
-            )));
+            corrupt(format!("it says {said} bytes, the parts have {stored}"))?;
         }
         let items = files
             .iter()
             .try_fold(0_u64, |sum, file| sum.checked_add(file.claims.items?));
         let said = self.metadata.item_count;
         if let Some(items) = items.filter(|items| *items != said) {
-            return Err(corrupt(format!(
-                "it says {said} items, the parts have {items}"
-            )));
+            corrupt(format!("it says {said} items, the parts have {items}"))?;
         }
         self.check_chain(files)
     }
@@ -233,7 +265,8 @@ impl Dump<'_> {
             let what = format!(
                 "it says that all parts together have the hash {expected}; they have {found}"
             );
-            return Err(self.place.corrupt(&self.keys.metadata(), what));
+            self.place
+                .refuse(self.place.corrupt(&self.keys.metadata(), what))?;
         }
         if last < all {
             self.notes.add(format!(
@@ -262,8 +295,22 @@ impl Dump<'_> {
     }
 }
 
-/// What a part's user metadata says of it.
+/// What a part's user metadata says of it; of a survey's missing or mislabelled part nothing.
 async fn claims(
+    place: &Place<'_>,
+    number: u32,
+    part: &ListedObject,
+) -> Result<FileClaims, StepError> {
+    match claims_of(place, number, part).await {
+        Err(StepError::PartMissing(_)) if place.surveys() => Ok(FileClaims::default()),
+        Err(error @ StepError::PartCorrupt(_)) => {
+            place.refuse(error).map(|()| FileClaims::default())
+        }
+        claims => claims,
+    }
+}
+
+async fn claims_of(
     place: &Place<'_>,
     number: u32,
     part: &ListedObject,

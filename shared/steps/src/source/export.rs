@@ -263,7 +263,8 @@ impl Export<'_> {
                     listed.0,
                     items.unwrap_or(0),
                 );
-                return Err(place.corrupt(&format!("{}backup.json", place.folder()), what));
+                let key = format!("{}backup.json", place.folder());
+                place.refuse(place.corrupt(&key, what))?;
             }
         }
         Ok(catalog)
@@ -284,7 +285,7 @@ impl Export<'_> {
             (Some(expected), Some(found)) if expected != found => {
                 let url = self.place.store.url(files_key);
                 let what = format!("it says {expected} items, the files in {url} come to {found}");
-                return Err(self.place.corrupt(summary_key, what));
+                self.place.refuse(self.place.corrupt(summary_key, what))?;
             }
             (Some(_), Some(_)) => {}
             _ => self
@@ -298,7 +299,7 @@ impl Export<'_> {
             let etag = file.md5_checksum.as_deref().and_then(export_etag);
             if etag.is_none() || etag != file.etag {
                 let what = format!("line {}: MD5 and ETag are not of the same file", index + 1);
-                return Err(self.place.corrupt(files_key, what));
+                self.place.refuse(self.place.corrupt(files_key, what))?;
             }
         }
         Ok(())

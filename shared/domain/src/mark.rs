@@ -1,0 +1,250 @@
+//! The mark: up to which second a table's change log is complete, and how well that is known.
+//!
+//! A log is complete up to a second if every record stamped before it is in the log. What is known of each shard
+//! that may still receive records bounds it; the least of these bounds is the mark. It comes in three grades, because
+//! an idle shard says nothing: no record is no proof that none was published.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ids::UnixMillis;
+use crate::shard::ShardId;
+
+/// Whole seconds since 1970: the grain of DynamoDB's own stamps.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct UnixSeconds(pub u64);
+
+impl UnixSeconds {
+    /// The second that a moment lies in.
+    #[must_use]
+    pub fn of(at: UnixMillis) -> Self {
+        Self(at.0 / 1000)
+    }
+}
+
+/// How a mark is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grade {
+    /// By a later record of each shard.
+    Proven,
+    /// Also by the time at which a shard was made: its parent can hold nothing later.
+    Rolled,
+    /// Also by shards that were asked and had nothing: if publication is not later than assumed.
+    Assumed,
+}
+
+/// A shard's id tells when it was made; its records are stamped no more than this before.
+pub const ROLL_MARGIN_SECONDS: u64 = 60;
+
+/// So many empty answers in a row, over so long, make an idle shard.
+const IDLE_POLLS: u32 = 3;
+const IDLE_MS: u64 = 2_000;
+
+/// How late DynamoDB publishes a record at most, unless somebody measured better.
+pub const DEFAULT_PUBLICATION_MS: u64 = 120_000;
+
+/// Empty answers of a shard since its last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// When the first of them came, by DynamoDB's clock.
+    pub since: UnixMillis,
+    /// When the last of them came, by DynamoDB's clock.
+    pub last: UnixMillis,
+    /// How many.
+    pub polls: u32,
+}
+
+/// What the log holds of one shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardProgress {
+    /// The shard.
+    pub shard: ShardId,
+    /// The greatest stamp on the path from its root to its last logged record; `None` if that path has no record yet.
+    pub event_time: Option<UnixSeconds>,
+    /// Its children, once it was read to its end and they were registered.
+    pub children: Option<Vec<ShardId>>,
+    /// Empty answers since its last record.
+    pub silence: Option<Silence>,
+}
+
+/// The mark of one table, each grade for itself; `None` where nothing is known yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Everything stamped up to this second, and it included, is in the log.
+    pub proven: Option<UnixSeconds>,
+    /// The same, if shards are stamped with the time at which they were made.
+    pub rolled: Option<UnixSeconds>,
+    /// The same, if DynamoDB publishes within the time assumed.
+    pub assumed: Option<UnixSeconds>,
+}
+
+impl Mark {
+    /// The mark of this grade.
+    #[must_use]
+    pub fn of(&self, grade: Grade) -> Option<UnixSeconds> {
+        match grade {
+            Grade::Proven => self.proven,
+            Grade::Rolled => self.rolled,
+            Grade::Assumed => self.assumed,
+        }
+    }
+}
+
+/// Rows that were not read at one moment: read them again.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("shard {child} follows {parent} and is not among the shards that were read")]
+pub struct ChildNotRead {
+    /// The shard that has ended.
+    pub parent: ShardId,
+    /// Its child.
+    pub child: ShardId,
+}
+
+/// The mark, from all registered shards of a stream that is alive.
+///
+/// `incidents` are the first seconds of intervals in which records were lost: the mark does not pass them.
+///
+/// # Errors
+/// If a shard has ended and a child of it is not among `shards`: a listing of rows is not atomic with the transaction
+/// that registers children, and a missing leaf would raise the mark.
+pub fn mark(
+    shards: &[ShardProgress],
+    incidents: &[UnixSeconds],
+    publication_ms: u64,
+) -> Result<Mark, ChildNotRead> {
+    for parent in shards {
+        let children = parent.children.iter().flatten();
+        if let Some(child) = children.into_iter().find(|child| shards.iter().all(|it| it.shard != **child)) {
+            return Err(ChildNotRead {
+                parent: parent.shard.clone(),
+                child: child.clone(),
+            });
+        }
+    }
+    let least = |bound: &dyn Fn(&ShardProgress) -> Option<UnixSeconds>| {
+        let leaves = shards.iter().filter(|shard| shard.children.is_none());
+        // One shard of which nothing is known leaves nothing known of the whole.
+        let known: Option<Vec<UnixSeconds>> = leaves.map(bound).collect();
+        let lost = incidents.iter().map(|at| UnixSeconds(at.0.saturating_sub(1)));
+        known?.into_iter().chain(lost).min()
+    };
+    Ok(Mark {
+        proven: least(&proven),
+        rolled: least(&rolled),
+        assumed: least(&|shard| assumed(shard, publication_ms)),
+    })
+}
+
+/// A record's own second may still grow; everything before it is there.
+fn proven(shard: &ShardProgress) -> Option<UnixSeconds> {
+    shard.event_time.map(|at| UnixSeconds(at.0.saturating_sub(1)))
+}
+
+fn rolled(shard: &ShardProgress) -> Option<UnixSeconds> {
+    let made = shard.shard.created_at().map(UnixSeconds::of);
+    let made = made.map(|at| UnixSeconds(at.0.saturating_sub(ROLL_MARGIN_SECONDS)));
+    proven(shard).max(made)
+}
+
+fn assumed(shard: &ShardProgress, publication_ms: u64) -> Option<UnixSeconds> {
+    let idle = shard.silence.filter(|silence| {
+        silence.polls >= IDLE_POLLS && silence.last.since(silence.since) >= IDLE_MS
+    });
+    let asked = idle.map(|silence| {
+        UnixSeconds::of(UnixMillis(silence.last.0.saturating_sub(publication_ms)))
+    });
+    // The second in which it was asked may still grow.
+    let asked = asked.map(|at| UnixSeconds(at.0.saturating_sub(1)));
+    rolled(shard).max(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_768_385_930;
+
+    fn id(seconds_ago: u64, name: &str) -> ShardId {
+        format!("shardId-{:020}-{name}", (NOW - seconds_ago) * 1000).parse().unwrap()
+    }
+
+    fn leaf(made_ago: u64, name: &str, event_time: Option<u64>) -> ShardProgress {
+        ShardProgress {
+            shard: id(made_ago, name),
+            event_time: event_time.map(UnixSeconds),
+            children: None,
+            silence: None,
+        }
+    }
+
+    fn silent(mut shard: ShardProgress, polls: u32, ms: u64) -> ShardProgress {
+        shard.silence = Some(Silence {
+            since: UnixMillis(NOW * 1000 - ms),
+            last: UnixMillis(NOW * 1000),
+            polls,
+        });
+        shard
+    }
+
+    fn at(shards: &[ShardProgress]) -> [Option<u64>; 3] {
+        let mark = mark(shards, &[], DEFAULT_PUBLICATION_MS).unwrap();
+        [mark.proven, mark.rolled, mark.assumed].map(|it| it.map(|it| it.0))
+    }
+
+    /// Case 57: an idle table is proven to its last write, rolled to when its shards were made, assumed to now.
+    #[test]
+    fn an_idle_table_has_three_grades() {
+        let busy_once = leaf(7200, "a", Some(NOW - 9000));
+        assert_eq!(at(std::slice::from_ref(&busy_once)), [Some(NOW - 9001), Some(NOW - 7260), Some(NOW - 7260)]);
+        assert_eq!(at(&[silent(busy_once, 3, 2000)])[2], Some(NOW - 121));
+    }
+
+    #[test]
+    fn the_least_shard_is_the_mark() {
+        let shards = [leaf(9000, "a", Some(NOW)), leaf(9000, "b", Some(NOW - 50))];
+        assert_eq!(at(&shards), [Some(NOW - 51), Some(NOW - 51), Some(NOW - 51)]);
+        let unknown = [leaf(9000, "a", Some(NOW)), leaf(9000, "b", None)];
+        assert_eq!(at(&unknown), [None, Some(NOW - 9060), Some(NOW - 9060)]);
+    }
+
+    /// Case 30: an empty answer is not the tip.
+    #[test]
+    fn a_few_empty_answers_are_no_silence() {
+        let shard = leaf(9000, "a", Some(NOW - 500));
+        assert_eq!(at(&[silent(shard.clone(), 2, 9000)])[2], Some(NOW - 501));
+        assert_eq!(at(&[silent(shard.clone(), 9, 1999)])[2], Some(NOW - 501));
+        assert_eq!(at(&[silent(shard, 3, 2000)])[2], Some(NOW - 121));
+    }
+
+    /// Case 58: a parent that has ended, its child not read yet.
+    #[test]
+    fn a_missing_child_is_told_and_not_passed_over() {
+        let mut parent = leaf(9000, "a", Some(NOW - 500));
+        parent.children = Some(vec![id(400, "b"), id(400, "c")]);
+        let children = [leaf(400, "b", Some(NOW)), leaf(400, "c", Some(NOW - 480))];
+        let missing = mark(&[parent.clone(), children[0].clone()], &[], 0).unwrap_err();
+        assert_eq!(missing.child, id(400, "c"));
+        let all = [parent, children[0].clone(), children[1].clone()];
+        assert_eq!(at(&all)[0], Some(NOW - 481), "the parent counts no more");
+    }
+
+    #[test]
+    fn the_mark_does_not_pass_what_was_lost() {
+        let shards = [leaf(9000, "a", Some(NOW))];
+        let mark = mark(&shards, &[UnixSeconds(NOW - 30), UnixSeconds(NOW - 700)], 0).unwrap();
+        for grade in [Grade::Proven, Grade::Rolled, Grade::Assumed] {
+            assert_eq!(mark.of(grade), Some(UnixSeconds(NOW - 701)));
+        }
+    }
+
+    #[test]
+    fn a_better_grade_is_never_behind_a_lesser_one() {
+        let shards = [silent(leaf(300, "a", Some(NOW - 10)), 5, 5000), leaf(10, "b", Some(NOW - 100))];
+        let [proven, rolled, assumed] = at(&shards);
+        assert!(proven <= rolled && rolled <= assumed);
+    }
+}

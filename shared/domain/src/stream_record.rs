@@ -1,0 +1,193 @@
+//! One record of a stream: what must be known of it, and its bytes.
+//!
+//! A record comes in two dresses: in the event that Lambda gives, and in the answer of `GetRecords`. Both have the
+//! same members, and both are kept as they came. Only what order, time and key need is read.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::sequence_number::SequenceNumber;
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Change {
+    /// It was not there before.
+    Insert,
+    /// It was there, and is there.
+    Modify,
+    /// It is gone.
+    Remove,
+}
+
+/// A record, read as far as it needs to be. The images are slices of the record's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRecord {
+    /// The record as it came, one JSON object.
+    pub raw: Bytes,
+    /// DynamoDB's id of the event: the same wherever and however often it is delivered.
+    pub event_id: String,
+    /// Its place in its shard.
+    pub sequence_number: SequenceNumber,
+    /// What became of the item.
+    pub change: Change,
+    /// `ApproximateCreationDateTime`, rounded down to the second, in seconds since 1970.
+    pub created_at: u64,
+    /// The item's key, DynamoDB JSON.
+    pub keys: Bytes,
+    /// The item after the change, if the stream carries it and there is one.
+    pub new_image: Option<Bytes>,
+    /// The item before the change, if the stream carries it and there was one.
+    pub old_image: Option<Bytes>,
+    /// Whether DynamoDB itself removed the item because its time to live was over.
+    pub is_expiry: bool,
+}
+
+/// Bytes that are no stream record. They are kept raw and told of, never passed over.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("not a stream record: {0}")]
+pub struct RecordError(pub String);
+
+#[derive(Deserialize)]
+struct Record<'a> {
+    #[serde(rename = "eventID", borrow)]
+    event_id: Cow<'a, str>,
+    #[serde(rename = "eventName")]
+    event_name: Change,
+    #[serde(borrow)]
+    dynamodb: Body<'a>,
+    #[serde(rename = "userIdentity", borrow, default)]
+    user_identity: Option<UserIdentity<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Body<'a> {
+    /// A whole number in documents, sometimes `1.7E9` in answers.
+    approximate_creation_date_time: f64,
+    #[serde(borrow)]
+    keys: &'a RawValue,
+    #[serde(borrow, default)]
+    new_image: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    old_image: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sequence_number: Cow<'a, str>,
+}
+
+/// `GetRecords` and Lambda spell these names differently.
+#[derive(Deserialize)]
+struct UserIdentity<'a> {
+    #[serde(rename = "type", alias = "Type", borrow)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(rename = "principalId", alias = "PrincipalId", borrow)]
+    principal_id: Option<Cow<'a, str>>,
+}
+
+impl UserIdentity<'_> {
+    /// What DynamoDB's time to live signs with:
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html>.
+    fn is_expiry(&self) -> bool {
+        self.kind.as_deref() == Some("Service")
+            && self.principal_id.as_deref() == Some("dynamodb.amazonaws.com")
+    }
+}
+
+impl StreamRecord {
+    /// Reads a record from its bytes.
+    pub fn read(raw: &Bytes) -> Result<Self, RecordError> {
+        let wrong = |reason: &str| RecordError(reason.to_owned());
+        let record: Record<'_> =
+            serde_json::from_slice(raw).map_err(|error| RecordError(error.to_string()))?;
+        let body = record.dynamodb;
+        let seconds = body.approximate_creation_date_time;
+        if !(0.0..1e11).contains(&seconds) {
+            return Err(wrong("ApproximateCreationDateTime is no time in seconds"));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be a time within three thousand years; a fraction is cut, as DynamoDB does"
+        )]
+        let created_at = seconds as u64;
+        let image = |image: Option<&RawValue>| {
+            let image = image.filter(|image| image.get() != "null");
+            image.map(|image| raw.slice_ref(image.get().as_bytes()))
+        };
+        Ok(Self {
+            event_id: record.event_id.into_owned(),
+            sequence_number: body
+                .sequence_number
+                .parse()
+                .map_err(|error: crate::sequence_number::SequenceNumberError| RecordError(error.to_string()))?,
+            change: record.event_name,
+            created_at,
+            keys: raw.slice_ref(body.keys.get().as_bytes()),
+            new_image: image(body.new_image),
+            old_image: image(body.old_image),
+            is_expiry: record.user_identity.is_some_and(|identity| identity.is_expiry()),
+            raw: raw.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"eventID":"c4ca4238a0b923820dcc509a6f75849b","eventName":"MODIFY","eventVersion":"1.1","eventSource":"aws:dynamodb","awsRegion":"us-east-1","dynamodb":{"ApproximateCreationDateTime":1768385930,"Keys":{"Id":{"N":"101"}},"NewImage":{"Message":{"S":"New {item}!"},"Id":{"N":"101"}},"OldImage":{"Id":{"N":"101"}},"SequenceNumber":"111000000000000000000001","SizeBytes":26,"StreamViewType":"NEW_AND_OLD_IMAGES"},"eventSourceARN":"arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2026-01-14T10:18:50.622"}"#;
+
+    fn read(text: &str) -> Result<StreamRecord, RecordError> {
+        StreamRecord::read(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_record_keeps_its_bytes_and_its_images() {
+        let record = read(EVENT).unwrap();
+        assert_eq!(record.raw, EVENT);
+        assert_eq!(record.keys, r#"{"Id":{"N":"101"}}"#);
+        assert_eq!(record.new_image.unwrap(), r#"{"Message":{"S":"New {item}!"},"Id":{"N":"101"}}"#);
+        assert_eq!(record.old_image.unwrap(), r#"{"Id":{"N":"101"}}"#);
+        assert_eq!((record.change, record.created_at, record.is_expiry), (Change::Modify, 1_768_385_930, false));
+        assert_eq!(record.sequence_number.as_str(), "111000000000000000000001");
+    }
+
+    #[test]
+    fn deletes_by_time_to_live_are_told_apart() {
+        for (kind, principal) in [("type", "principalId"), ("Type", "PrincipalId")] {
+            let identity = format!(r#","userIdentity":{{"{kind}":"Service","{principal}":"dynamodb.amazonaws.com"}}}}"#);
+            let expired = EVENT.strip_suffix('}').unwrap().to_owned() + &identity;
+            assert!(read(&expired).unwrap().is_expiry, "{expired}");
+        }
+        let other = EVENT.strip_suffix('}').unwrap().to_owned()
+            + r#","userIdentity":{"type":"Service","principalId":"somebody.else"}}"#;
+        assert!(!read(&other).unwrap().is_expiry);
+    }
+
+    #[test]
+    fn a_time_may_be_written_as_a_fraction() {
+        for time in ["1768385930", "1.76838593E9", "1768385930.0", "1768385930.9"] {
+            let text = EVENT.replace("1768385930", time);
+            assert_eq!(read(&text).unwrap().created_at, 1_768_385_930, "{time}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_told() {
+        for (from, to) in [
+            ("\"MODIFY\"", "\"UPSERT\""),
+            ("111000000000000000000001", "x"),
+            ("1768385930", "-1"),
+            ("\"Keys\"", "\"Key\""),
+            ("\"eventID\"", "\"event\""),
+        ] {
+            let text = EVENT.replacen(from, to, 1);
+            assert!(read(&text).is_err(), "{to}");
+        }
+        assert!(read("").is_err() && read("[]").is_err());
+    }
+}
