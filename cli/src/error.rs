@@ -179,6 +179,9 @@ fn of_failure(failure: &Failure) -> Option<String> {
 /// The way out of an error of this name; its message tells a bucket from a folder.
 fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
     Some(match name {
+        _ if message.contains("UnknownOperation") && message.contains("ImportTable") => {
+            "this endpoint has no ImportTable: give --engine write"
+        }
         ErrorName::Throttled => "the table is busy: lower --read-capacity or --read-percent",
         ErrorName::TransientAws => "a service was out of reach; try again",
         // A file system's refusal carries the system's error number; no service's does.

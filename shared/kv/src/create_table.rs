@@ -56,7 +56,8 @@ impl Table {
     /// # Ok(()) }
     /// ```
     pub async fn create(&self, spec: &TableSpec) -> Result<bool, Error> {
-        let created = self.send_create(spec).await?;
+        // Whoever may use the table need not be allowed to make it.
+        let created = self.state().await? == TableState::Missing && self.send_create(spec).await?;
         let description = self.wait_until_active().await?;
         self.check_shape(spec, &description)?;
         self.enable_ttl().await?;

@@ -160,6 +160,7 @@ impl HeldLease {
     }
 
     /// What keeps the lease alive. It does nothing until it is run or polled, and ends with this handle.
+    #[must_use]
     pub fn renewal(&self) -> Renewal {
         Renewal::new(&self.0)
     }
@@ -223,12 +224,16 @@ impl HeldLease {
         Ok(())
     }
 
-    /// Gives the lease up. Its progress stays, and anybody may take it at once.
+    /// Gives the lease up. Its progress stays, and anybody may take it at once. Nothing happens if this worker has given it up
+    /// already.
     ///
     /// # Errors
     /// [`Error::Lost`]: it was gone already. After [`Error::Store`] call it again, or let the lease run out.
     pub async fn release(&self) -> Result<(), Error> {
         let mut state = self.0.state.lock().await;
+        if *self.0.standing.borrow() == Standing::GivenUp {
+            return Ok(());
+        }
         self.0.giving.store(true, Ordering::SeqCst);
         self.0
             .apply(&mut state, |seen| seen.row.release(&self.0.tenure))

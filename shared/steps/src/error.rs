@@ -83,8 +83,8 @@ pub enum StepError {
     /// An object is not what it should be.
     #[error("{0}")]
     PartCorrupt(String),
-    /// A part that was committed is not in the store.
-    #[error("part {0} was committed but is not there any more")]
+    /// A part that is listed, or was committed, is not in the store.
+    #[error("a part of the backup is not there: {0}")]
     PartMissing(String),
     /// Finalizing was asked for before every segment was done.
     #[error("snapshot {id}: {unfinished} of {total} segments are not done")]

@@ -51,11 +51,7 @@ impl Engine {
     }
 
     pub fn table(&self) -> Table {
-        self.table_by(self.config())
-    }
-
-    fn table_by(&self, config: Builder) -> Table {
-        Store::new(aws_sdk_dynamodb::Client::from_conf(config.build())).table("lease-table")
+        table_by(self.config())
     }
 
     /// A worker whose requests may get lost. `tries`: how often the SDK sends one request.
@@ -68,7 +64,7 @@ impl Engine {
             .config()
             .http_client(lossy.clone())
             .retry_config(retries);
-        let leases = self.worker_over(&self.table_by(config), name, self.time.clock(), usize::MAX);
+        let leases = worker_over(&table_by(config), name, self.time.clock(), usize::MAX);
         (leases, lossy)
     }
 
@@ -77,27 +73,25 @@ impl Engine {
     }
 
     pub fn worker_with(&self, name: &str, clock: HandClock, max_leases: usize) -> Leases {
-        self.worker_over(&self.table(), name, clock, max_leases)
-    }
-
-    fn worker_over(
-        &self,
-        table: &Table,
-        name: &str,
-        clock: HandClock,
-        max_leases: usize,
-    ) -> Leases {
-        let settings = Settings {
-            max_leases,
-            ..Settings::default()
-        };
-        let rows = Arc::new(KvRows::new(table, GROUP));
-        Leases::over(rows, Arc::new(clock), name, settings).expect("good settings")
+        worker_over(&self.table(), name, clock, max_leases)
     }
 
     pub fn forward(&self, seconds: u64) {
         self.time.forward(Duration::from_secs(seconds));
     }
+}
+
+fn table_by(config: Builder) -> Table {
+    Store::new(aws_sdk_dynamodb::Client::from_conf(config.build())).table("lease-table")
+}
+
+fn worker_over(table: &Table, name: &str, clock: HandClock, max_leases: usize) -> Leases {
+    let settings = Settings {
+        max_leases,
+        ..Settings::default()
+    };
+    let rows = Arc::new(KvRows::new(table, GROUP));
+    Leases::over(rows, Arc::new(clock), name, settings).expect("good settings")
 }
 
 pub fn id(name: &str) -> LeaseId {

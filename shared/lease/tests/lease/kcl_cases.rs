@@ -1,9 +1,12 @@
 //! KCL's acceptance cases, in this crate's terms. KC-08, KC-11 and KC-12 are with the balance, the read budget and the renewals.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_kv::{Table, TableSpec};
-use highwater_lease::{Claimed, Error, HeldLease, Leases, NewLease, Position, Standing, State};
+use highwater_lease::{
+    Claimed, Error, HeldLease, Leases, NewLease, Position, Settings, Standing, State,
+};
 
 use crate::engine::*;
 
@@ -317,6 +320,7 @@ async fn kc_13_after_a_graceful_shutdown_the_checkpoint_is_there_and_the_owner_i
     let held = a.acquire(&id("0001")).await.unwrap();
     held.checkpoint(&number("150")).await.unwrap();
     held.release().await.unwrap();
+    held.release().await.unwrap();
     assert!(!held.is_valid_now());
     assert_eq!(*held.standing().borrow(), Standing::GivenUp);
     let row = a.fetch(&id("0001")).await.unwrap().lease;
@@ -397,8 +401,7 @@ async fn kc_15_a_lower_checkpoint_is_refused() {
         );
     }
     assert!(matches!(
-        held.checkpoint_with(&Position::End, &Default::default())
-            .await,
+        held.checkpoint_with(&Position::End, &BTreeMap::new()).await,
         Err(Error::Invalid { .. })
     ));
     held.checkpoint(&number("1000")).await.unwrap();
@@ -502,7 +505,7 @@ async fn kc_19_two_creations_of_the_table_at_once_both_succeed() {
     let (first, second) = tokio::join!(one.create(&spec), two.create(&spec));
     let made = [first.unwrap(), second.unwrap()];
     assert!(made.iter().any(|made| *made));
-    let leases = Leases::new(&two, "group", "a", highwater_lease::Settings::default()).unwrap();
+    let leases = Leases::new(&two, "group", "a", Settings::default()).unwrap();
     leases.register(&root("0001")).await.unwrap();
     leases.acquire(&id("0001")).await.unwrap();
 }
@@ -541,15 +544,15 @@ async fn case_43_a_claim_of_a_dead_claimant_is_dropped_and_the_owner_keeps_the_l
     ));
     assert!(held.is_valid_now());
     // A claim is possible again.
-    i.claim(&id("0001")).await.unwrap();
+    let _claim = i.claim(&id("0001")).await.unwrap();
 }
 
 #[tokio::test]
 async fn names_and_settings_that_cannot_work_are_errors() {
     let engine = Engine::start().await;
-    let bad = highwater_lease::Settings {
+    let bad = Settings {
         renew_every: Duration::ZERO,
-        ..Default::default()
+        ..Settings::default()
     };
     assert!(matches!(
         Leases::new(&engine.table(), "g", "a", bad),
@@ -562,7 +565,7 @@ async fn names_and_settings_that_cannot_work_are_errors() {
         Err(Error::Invalid { .. })
     ));
     let missing = engine.table().store().table("missing");
-    let leases = Leases::new(&missing, "g", "a", Default::default()).unwrap();
+    let leases = Leases::new(&missing, "g", "a", Settings::default()).unwrap();
     assert!(matches!(leases.round().await, Err(Error::Store(_))));
     assert!(matches!(
         leases.acquire(&id("0001")).await,

@@ -50,24 +50,24 @@ impl World {
         }
         None
     }
+}
 
-    fn now<T>(&self, future: impl Future<Output = T>) -> T {
-        let mut future: Pin<Box<dyn Future<Output = T> + '_>> = Box::pin(future);
-        for _ in 0..100 {
-            if let Poll::Ready(done) = future
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-            {
-                return done;
-            }
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..100 {
+        let polled = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(done) = polled {
+            return done;
         }
-        panic!("no answer");
     }
+    panic!("no answer");
+}
 
-    fn held(&self, leases: &Leases) -> HeldLease {
-        self.now(leases.register(&root("s"))).unwrap();
-        self.now(leases.acquire(&id("s"))).unwrap()
-    }
+fn held(leases: &Leases) -> HeldLease {
+    now(leases.register(&root("s"))).unwrap();
+    now(leases.acquire(&id("s"))).unwrap()
 }
 
 fn every(millis: u64) -> Settings {
@@ -84,7 +84,7 @@ fn kc_12_renewals_come_at_their_interval() {
     for (interval, span, expected) in [(10, 15, 1), (50, 260, 5)] {
         let world = World::new();
         let (leases, wire) = world.worker("a", every(interval));
-        let held = world.held(&leases);
+        let held = held(&leases);
         let before = wire.writes();
         let mut renewal: Pin<Box<dyn Future<Output = _>>> = Box::pin(held.renewal().run());
         assert!(world.run(&mut renewal, span).is_none());
@@ -102,10 +102,10 @@ fn kc_12_a_lost_lease_is_one_call_and_is_told() {
     let world = World::new();
     let (leases, wire) = world.worker("a", every(10));
     let (other, _) = world.worker("b", every(10));
-    let held = world.held(&leases);
-    assert!(world.now(other.acquire(&id("s"))).is_err());
+    let held = held(&leases);
+    assert!(now(other.acquire(&id("s"))).is_err());
     world.time.forward(Duration::from_millis(30));
-    let successor = world.now(other.acquire(&id("s"))).unwrap();
+    let successor = now(other.acquire(&id("s"))).unwrap();
 
     let before = wire.writes();
     let mut renewal: Pin<Box<dyn Future<Output = _>>> = Box::pin(held.renewal().run());
@@ -126,7 +126,7 @@ fn kc_12_a_lost_lease_is_one_call_and_is_told() {
 fn trust_counts_from_the_sending_and_not_from_the_answer() {
     let world = World::new();
     let (leases, _) = world.worker("a", Settings::default());
-    world.now(leases.register(&root("s"))).unwrap();
+    now(leases.register(&root("s"))).unwrap();
     let shard = id("s");
     let mut acquiring: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(leases.acquire(&shard));
     // The answer of the writing request is 9 seconds under way.
@@ -151,28 +151,28 @@ fn trust_counts_from_the_sending_and_not_from_the_answer() {
 fn case_54_an_owner_that_slept_knows_it_at_once_and_goes_on_only_after_a_renewal() {
     let world = World::new();
     let (leases, wire) = world.worker("a", Settings::default());
-    let held = world.held(&leases);
+    let held = held(&leases);
     world.time.forward(Duration::from_hours(40 * 24));
     assert!(!held.is_valid_now());
     let before = wire.writes();
     assert!(matches!(
-        world.now(held.checkpoint(&number("150"))),
+        now(held.checkpoint(&number("150"))),
         Err(Error::Fenced { .. })
     ));
     assert!(matches!(
-        world.now(held.shard_end(&[])),
+        now(held.shard_end(&[])),
         Err(Error::Fenced { .. })
     ));
     assert_eq!(wire.writes(), before, "nothing was even sent");
-    assert_eq!(world.now(held.renewal().renew()).unwrap(), Standing::Held);
-    world.now(held.checkpoint(&number("150"))).unwrap();
+    assert_eq!(now(held.renewal().renew()).unwrap(), Standing::Held);
+    now(held.checkpoint(&number("150"))).unwrap();
 }
 
 #[test]
 fn k8_failed_renewals_are_tried_again_soon_and_fencing_is_told() {
     let world = World::new();
     let (leases, wire) = world.worker("a", every(10_000));
-    let held = world.held(&leases);
+    let held = held(&leases);
     let mut renewal: Pin<Box<dyn Future<Output = _>>> = Box::pin(held.renewal().run());
     for _ in 0..1_000 {
         wire.fail_next(Fault::LoseRequest);
@@ -192,7 +192,7 @@ fn k8_failed_renewals_are_tried_again_soon_and_fencing_is_told() {
 fn a_request_that_hangs_does_not_let_a_live_owner_look_dead() {
     let world = World::new();
     let (leases, wire) = world.worker("a", Settings::default());
-    let held = world.held(&leases);
+    let held = held(&leases);
     let mut renewal: Pin<Box<dyn Future<Output = _>>> = Box::pin(held.renewal().run());
     wire.fail_next(Fault::Hang);
     for _ in 0..60 {
@@ -205,14 +205,14 @@ fn a_request_that_hangs_does_not_let_a_live_owner_look_dead() {
 fn k9_the_end_of_a_lease_ends_its_renewal() {
     let world = World::new();
     let (leases, _) = world.worker("a", Settings::default());
-    let held = world.held(&leases);
+    let held = held(&leases);
     let mut renewal: Pin<Box<dyn Future<Output = _>>> = Box::pin(held.renewal().run());
     assert!(world.run(&mut renewal, 5).is_none());
-    world.now(held.release()).unwrap();
+    now(held.release()).unwrap();
     assert_eq!(world.run(&mut renewal, 5), Some(Standing::GivenUp));
 
     // A handle that is dropped without a word is not renewed for ever.
-    let held = world.now(leases.acquire(&id("s"))).unwrap();
+    let held = now(leases.acquire(&id("s"))).unwrap();
     let mut renewal: Pin<Box<dyn Future<Output = _>>> = Box::pin(held.renewal().run());
     assert!(world.run(&mut renewal, 5).is_none());
     drop(held);
@@ -224,11 +224,9 @@ fn k9_the_end_of_a_lease_ends_its_renewal() {
 fn k7_a_lease_that_waits_for_its_parent_has_no_owner_to_run_out() {
     let world = World::new();
     let (leases, _) = world.worker("a", Settings::default());
-    world
-        .now(leases.register(&root("c").parent(id("p"))))
-        .unwrap();
-    assert!(world.now(leases.acquire(&id("c"))).is_err());
-    assert_eq!(world.now(leases.fetch(&id("c"))).unwrap().lease.owner, None);
+    now(leases.register(&root("c").parent(id("p")))).unwrap();
+    assert!(now(leases.acquire(&id("c"))).is_err());
+    assert_eq!(now(leases.fetch(&id("c"))).unwrap().lease.owner, None);
     assert_eq!(world.time.clock().now().elapsed(), Duration::ZERO);
 }
 
@@ -236,13 +234,13 @@ fn k7_a_lease_that_waits_for_its_parent_has_no_owner_to_run_out() {
 fn a_lease_that_is_being_released_is_not_trusted_any_more() {
     let world = World::new();
     let (leases, wire) = world.worker("a", Settings::default());
-    let held = world.held(&leases);
+    let held = held(&leases);
     for fault in [Fault::LoseRequest, Fault::LoseRequest] {
         wire.fail_next(fault);
     }
-    assert!(world.now(held.release()).is_err());
+    assert!(now(held.release()).is_err());
     assert!(!held.is_valid_now(), "it may have been released");
     // A renewal shows that it was not.
-    assert_eq!(world.now(held.renewal().renew()).unwrap(), Standing::Held);
+    assert_eq!(now(held.renewal().renew()).unwrap(), Standing::Held);
     assert!(held.is_valid_now());
 }
