@@ -50,7 +50,7 @@ async fn named(
     from: Option<&Destination>,
     global: &Global,
 ) -> Result<SourceLocation, CliError> {
-    if backup.starts_with("s3://") || backup.starts_with("file://") {
+    if backup.contains("://") {
         return Ok(backup.parse().map_err(StepError::from)?);
     }
     let Ok(id) = backup.parse::<SnapshotId>() else {

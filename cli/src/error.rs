@@ -155,6 +155,9 @@ fn of_step(error: &StepError) -> Option<String> {
         StepError::BackupExists { url, .. } => Some(format!(
             "choose another prefix, or delete what is there: highwater delete {url} (parts without metadata: --force-orphans)"
         )),
+        StepError::BackupNotFound { .. } => Some(
+            "highwater list s3://BUCKET/PREFIX shows the backups there; name one by its id and --from, or by its own place".into(),
+        ),
         StepError::RestoreExists(id) => Some(format!(
             "leave out --id, or go on with it: highwater restore --resume {id}"
         )),

@@ -32,6 +32,14 @@ pub fn beginning(plan: &RestoreRecord) -> String {
     )
 }
 
+/// What cannot be checked of the backup, because it does not say, or because checks are to be skipped.
+pub fn unchecked(plan: &RestoreRecord) -> impl Iterator<Item = String> {
+    plan.source
+        .unchecked
+        .iter()
+        .map(|what| format!("not checked: {what}"))
+}
+
 /// What the restore will probably cost, as far as the backup says how much it holds.
 fn cost(plan: &RestoreRecord) -> RestoreCost {
     let create = plan.table_plan.create.as_ref();

@@ -116,14 +116,11 @@ async fn dd_11_items_that_are_there_stay_unless_they_may_be_replaced() {
 #[tokio::test]
 async fn lines_of_standard_input_and_of_a_file_are_loaded() {
     let stage = Stage::with_items(0).await;
-    let lines: String = (0..60)
-        .map(|n| {
-            format!(
-                "{{\"Item\":{}}}\n",
-                json!({"pk": {"S": format!("k{n}")}, "n": {"N": n.to_string()}})
-            )
-        })
-        .collect();
+    let line = |n: u32| {
+        let item = json!({"pk": {"S": format!("k{n}")}, "n": {"N": n.to_string()}});
+        format!("{{\"Item\":{item}}}\n")
+    };
+    let lines = (0..60).map(line).collect::<Vec<_>>().concat();
     let file = stage.folder.path().join("lines.json");
     std::fs::write(&file, &lines).unwrap();
     let told = stage

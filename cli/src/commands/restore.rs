@@ -241,6 +241,9 @@ async fn prepare(
         return Ok(None);
     }
     console.say(&restore_report::beginning(&plan));
+    for line in restore_report::unchecked(&plan) {
+        console.say(&line);
+    }
     if plan.skip_checks {
         console.say("not checked: hashes and counts are not compared with what the backup says, as was asked");
     }

@@ -78,7 +78,12 @@ impl Handoff {
     /// For a strongly consistent scan, and a listing without oddities, reading begins with the open shards. For any
     /// other it begins with their ancestors: more records than needed are harmless, fewer are a hole.
     #[must_use]
-    pub fn of(of: HandoffOf, listing: &StreamListing, oddities: Vec<Oddity>, now: UnixMillis) -> Self {
+    pub fn of(
+        of: HandoffOf,
+        listing: &StreamListing,
+        oddities: Vec<Oddity>,
+        now: UnixMillis,
+    ) -> Self {
         let lineage = Lineage::of(listing, now);
         let begins: Vec<&ShardId> = beginnings(&lineage, &of, &oddities, now)
             .into_iter()
@@ -91,7 +96,9 @@ impl Handoff {
                 .contains(&&node.shard.id)
                 .then(|| Position::At(node.shard.start.clone())),
         };
-        let roots = lineage.roots().filter_map(|root| root.shard.id.created_at());
+        let roots = lineage
+            .roots()
+            .filter_map(|root| root.shard.id.created_at());
         Self {
             version: HANDOFF_VERSION,
             table_arn: of.table_arn,
@@ -138,7 +145,9 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_768_385_930_622);
 
     fn id(minutes_ago: u64, name: &str) -> ShardId {
-        format!("shardId-{:020}-{name}", NOW.0 - minutes_ago * 60_000).parse().unwrap()
+        format!("shardId-{:020}-{name}", NOW.0 - minutes_ago * 60_000)
+            .parse()
+            .unwrap()
     }
 
     fn listing() -> StreamListing {

@@ -33,7 +33,9 @@ pub enum ItemState {
 
 /// A state that the log cannot tell.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the record {token} has no {image}, which the state at that second needs: the stream's view does not carry it")]
+#[error(
+    "the record {token} has no {image}, which the state at that second needs: the stream's view does not carry it"
+)]
 pub struct ImageMissing {
     /// The record.
     pub token: OrderToken,
@@ -55,12 +57,25 @@ pub fn state_at(
 ) -> Result<ItemState, ImageMissing> {
     changes.sort_by(|a, b| a.token.cmp(&b.token));
     // Event times do not go back along the path, so that those up to `at` come first.
-    let happened = changes.iter().take_while(|change| change.event_time <= at).last();
+    let happened = changes
+        .iter()
+        .take_while(|change| change.event_time <= at)
+        .last();
     if let Some(last) = happened {
-        return image(last, last.change == Change::Remove, &last.new_image, "NewImage");
+        return image(
+            last,
+            last.change == Change::Remove,
+            last.new_image.as_ref(),
+            "NewImage",
+        );
     }
     if let Some(first) = changes.first() {
-        return image(first, first.change == Change::Insert, &first.old_image, "OldImage");
+        return image(
+            first,
+            first.change == Change::Insert,
+            first.old_image.as_ref(),
+            "OldImage",
+        );
     }
     Ok(scanned.map_or(ItemState::Absent, ItemState::There))
 }
@@ -68,7 +83,7 @@ pub fn state_at(
 fn image(
     change: &ItemChange,
     is_absent: bool,
-    image: &Option<Bytes>,
+    image: Option<&Bytes>,
     name: &'static str,
 ) -> Result<ItemState, ImageMissing> {
     match image {
@@ -144,8 +159,14 @@ mod tests {
 
     #[test]
     fn without_changes_the_scan_tells() {
-        assert_eq!(state_at(UnixSeconds(5), Vec::new(), Some(item("s"))), Ok(there("s")));
-        assert_eq!(state_at(UnixSeconds(5), Vec::new(), None), Ok(ItemState::Absent));
+        assert_eq!(
+            state_at(UnixSeconds(5), Vec::new(), Some(item("s"))),
+            Ok(there("s"))
+        );
+        assert_eq!(
+            state_at(UnixSeconds(5), Vec::new(), None),
+            Ok(ItemState::Absent)
+        );
     }
 
     #[test]
@@ -154,7 +175,10 @@ mod tests {
         later.old_image = None;
         let refused = state_at(UnixSeconds(99), vec![later.clone()], Some(item("b"))).unwrap_err();
         assert_eq!(refused.image, "OldImage");
-        assert_eq!(state_at(UnixSeconds(100), vec![later], None), Ok(there("b")));
+        assert_eq!(
+            state_at(UnixSeconds(100), vec![later], None),
+            Ok(there("b"))
+        );
     }
 
     proptest! {
@@ -162,7 +186,7 @@ mod tests {
         #[test]
         fn order_and_doubling_of_delivery_change_nothing(
             steps in prop::collection::vec((0_u64..3, prop::option::of("[a-z]")), 1..12),
-            shuffle in any::<u64>(),
+            shuffle in any::<usize>(),
             second in 0_u64..40,
         ) {
             let (mut now, mut state) = (5_u64, None::<String>);
@@ -182,7 +206,7 @@ mod tests {
             delivered.extend(changes.iter().filter(|it| it.event_time.0 % 2 == 0).cloned());
             let length = delivered.len();
             if length > 0 {
-                delivered.rotate_left((shuffle % length as u64) as usize);
+                delivered.rotate_left(shuffle % length);
             }
             let found = state_at(UnixSeconds(second), delivered, state.as_deref().map(item)).unwrap();
             let expected = truth.map_or(ItemState::Absent, |text| there(&text));

@@ -84,15 +84,21 @@ impl Lineage {
     /// The tree that a listing tells of. Shards whose parent is not listed are roots.
     #[must_use]
     pub fn of(listing: &StreamListing, now: UnixMillis) -> Self {
-        let shards: BTreeMap<&ShardId, &Shard> =
-            listing.shards.iter().map(|shard| (&shard.id, shard)).collect();
+        let shards: BTreeMap<&ShardId, &Shard> = listing
+            .shards
+            .iter()
+            .map(|shard| (&shard.id, shard))
+            .collect();
         let mut ordinals = BTreeMap::new();
         for id in shards.keys() {
             place(id, &shards, &mut ordinals, now);
         }
         let node = |(id, shard): (&&ShardId, &&Shard)| {
             let is_child = |other: &&&Shard| other.parent.as_ref() == Some(*id);
-            let children = shards.values().filter(is_child).map(|child| child.id.clone());
+            let children = shards
+                .values()
+                .filter(is_child)
+                .map(|child| child.id.clone());
             let node = Node {
                 shard: (*shard).clone(),
                 ordinal: ordinals.get(*id).copied().unwrap_or_default(),
@@ -130,7 +136,10 @@ impl Lineage {
     #[must_use]
     pub fn open_frontier(&self) -> Vec<&Node> {
         let is_open = |node: &&Node| node.shard.end.is_none();
-        self.iter().filter(is_open).filter(|node| !self.has_ancestor(node, &is_open)).collect()
+        self.iter()
+            .filter(is_open)
+            .filter(|node| !self.has_ancestor(node, &is_open))
+            .collect()
     }
 
     /// Where to read from so that every record published after `since` is seen, also by a reader whose reads may be
@@ -139,10 +148,13 @@ impl Lineage {
     pub fn frontier_since(&self, since: UnixMillis) -> Vec<&Node> {
         // A shard holds only records from before its first child was made.
         let may_hold = |node: &&Node| {
-            let ended_at = node.children.iter().filter_map(|child| child.created_at()).min();
+            let ended_at = node.children.iter().filter_map(ShardId::created_at).min();
             node.shard.end.is_none() || ended_at.is_none_or(|at| at >= since)
         };
-        self.iter().filter(may_hold).filter(|node| !self.has_ancestor(node, &may_hold)).collect()
+        self.iter()
+            .filter(may_hold)
+            .filter(|node| !self.has_ancestor(node, &may_hold))
+            .collect()
     }
 
     fn has_ancestor(&self, node: &Node, test: &impl Fn(&&Node) -> bool) -> bool {
@@ -194,7 +206,9 @@ pub fn oddities(listing: &StreamListing, now: UnixMillis) -> Vec<Oddity> {
     let mut seen = BTreeSet::new();
     for shard in &listing.shards {
         if !seen.insert(&shard.id) {
-            found.insert(Oddity::Twice { shard: shard.id.clone() });
+            found.insert(Oddity::Twice {
+                shard: shard.id.clone(),
+            });
         }
     }
     let lineage = Lineage::of(listing, now);
@@ -208,19 +222,30 @@ pub fn oddities(listing: &StreamListing, now: UnixMillis) -> Vec<Oddity> {
                 });
             }
             (Some(_), None) if listing.status != StreamStatus::Disabled => {
-                found.insert(Oddity::ClosedWithoutChild { shard: shard.id.clone() });
+                found.insert(Oddity::ClosedWithoutChild {
+                    shard: shard.id.clone(),
+                });
             }
             _ => {}
         }
-        let young = shard.id.created_at().is_none_or(|at| now.since(at) < RETENTION_MS);
-        if let Some(parent) = shard.parent.as_ref().filter(|parent| lineage.get(parent).is_none() && young) {
+        let young = shard
+            .id
+            .created_at()
+            .is_none_or(|at| now.since(at) < RETENTION_MS);
+        if let Some(parent) = shard
+            .parent
+            .as_ref()
+            .filter(|parent| lineage.get(parent).is_none() && young)
+        {
             found.insert(Oddity::ParentNotListed {
                 child: shard.id.clone(),
                 parent: parent.clone(),
             });
         }
         if lineage.has_ancestor(node, &|ancestor: &&Node| ancestor.shard.id == shard.id) {
-            found.insert(Oddity::Circle { shard: shard.id.clone() });
+            found.insert(Oddity::Circle {
+                shard: shard.id.clone(),
+            });
         }
     }
     found.into_iter().collect()
@@ -235,7 +260,9 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_768_385_930_622);
 
     fn id(hours_ago: u64, name: &str) -> ShardId {
-        format!("shardId-{:020}-{name}", NOW.0 - hours_ago * HOUR).parse().unwrap()
+        format!("shardId-{:020}-{name}", NOW.0 - hours_ago * HOUR)
+            .parse()
+            .unwrap()
     }
 
     fn shard(id: &ShardId, parent: Option<&ShardId>, open: bool) -> Shard {
@@ -270,7 +297,10 @@ mod tests {
         // The root is younger than a day, so that its parent should be listed.
         assert_eq!(
             oddities(&sound, NOW),
-            [Oddity::ParentNotListed { child: root.clone(), parent: gone }]
+            [Oddity::ParentNotListed {
+                child: root.clone(),
+                parent: gone
+            }]
         );
         let later = UnixMillis(NOW.0 + 16 * HOUR);
         assert_eq!(oddities(&sound, later), []);
@@ -291,7 +321,10 @@ mod tests {
         assert_eq!(
             oddities(&lies, NOW),
             [
-                Oddity::OpenParent { parent: root, child: child.clone() },
+                Oddity::OpenParent {
+                    parent: root,
+                    child: child.clone()
+                },
                 Oddity::ClosedWithoutChild { shard: child },
                 Oddity::Twice { shard: lone },
             ]
@@ -310,7 +343,11 @@ mod tests {
         let (a, b) = (id(9, "a"), id(9, "b"));
         let circle = listing(vec![shard(&a, Some(&b), false), shard(&b, Some(&a), true)]);
         let odd = oddities(&circle, NOW);
-        assert!(odd.contains(&Oddity::Circle { shard: a }) && odd.contains(&Oddity::Circle { shard: b }), "{odd:?}");
+        assert!(
+            odd.contains(&Oddity::Circle { shard: a })
+                && odd.contains(&Oddity::Circle { shard: b }),
+            "{odd:?}"
+        );
     }
 
     /// Case 66: an open parent whose child is listed may still receive records: reading begins with it.
@@ -323,7 +360,11 @@ mod tests {
             shard(&grandchild, Some(&child), true),
         ]);
         let lineage = Lineage::of(&odd, NOW);
-        let frontier: Vec<_> = lineage.open_frontier().into_iter().map(|it| &it.shard.id).collect();
+        let frontier: Vec<_> = lineage
+            .open_frontier()
+            .into_iter()
+            .map(|it| &it.shard.id)
+            .collect();
         assert_eq!(frontier, [&root]);
     }
 
@@ -342,9 +383,9 @@ mod tests {
             frontier.map(|it| it.shard.id.clone()).collect::<Vec<_>>()
         };
         assert_eq!(from(0), [grandchild]);
-        assert_eq!(from(1), [child.clone()]);
+        assert_eq!(from(1), std::slice::from_ref(&child));
         assert_eq!(from(4), [child]);
-        assert_eq!(from(5), [root.clone()]);
+        assert_eq!(from(5), std::slice::from_ref(&root));
         assert_eq!(from(30), [root]);
     }
 
@@ -352,7 +393,10 @@ mod tests {
     #[test]
     fn ordinals_grow_along_the_lineage() {
         let (root, child) = (id(5, "a"), id(9, "b"));
-        let backwards = listing(vec![shard(&root, None, false), shard(&child, Some(&root), true)]);
+        let backwards = listing(vec![
+            shard(&root, None, false),
+            shard(&child, Some(&root), true),
+        ]);
         let lineage = Lineage::of(&backwards, NOW);
         assert!(lineage.get(&child).unwrap().ordinal > lineage.get(&root).unwrap().ordinal);
     }

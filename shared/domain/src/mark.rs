@@ -118,7 +118,10 @@ pub fn mark(
 ) -> Result<Mark, ChildNotRead> {
     for parent in shards {
         let children = parent.children.iter().flatten();
-        if let Some(child) = children.into_iter().find(|child| shards.iter().all(|it| it.shard != **child)) {
+        if let Some(child) = children
+            .into_iter()
+            .find(|child| shards.iter().all(|it| it.shard != **child))
+        {
             return Err(ChildNotRead {
                 parent: parent.shard.clone(),
                 child: child.clone(),
@@ -129,7 +132,9 @@ pub fn mark(
         let leaves = shards.iter().filter(|shard| shard.children.is_none());
         // One shard of which nothing is known leaves nothing known of the whole.
         let known: Option<Vec<UnixSeconds>> = leaves.map(bound).collect();
-        let lost = incidents.iter().map(|at| UnixSeconds(at.0.saturating_sub(1)));
+        let lost = incidents
+            .iter()
+            .map(|at| UnixSeconds(at.0.saturating_sub(1)));
         known?.into_iter().chain(lost).min()
     };
     Ok(Mark {
@@ -141,7 +146,9 @@ pub fn mark(
 
 /// A record's own second may still grow; everything before it is there.
 fn proven(shard: &ShardProgress) -> Option<UnixSeconds> {
-    shard.event_time.map(|at| UnixSeconds(at.0.saturating_sub(1)))
+    shard
+        .event_time
+        .map(|at| UnixSeconds(at.0.saturating_sub(1)))
 }
 
 fn rolled(shard: &ShardProgress) -> Option<UnixSeconds> {
@@ -154,9 +161,8 @@ fn assumed(shard: &ShardProgress, publication_ms: u64) -> Option<UnixSeconds> {
     let idle = shard.silence.filter(|silence| {
         silence.polls >= IDLE_POLLS && silence.last.since(silence.since) >= IDLE_MS
     });
-    let asked = idle.map(|silence| {
-        UnixSeconds::of(UnixMillis(silence.last.0.saturating_sub(publication_ms)))
-    });
+    let asked = idle
+        .map(|silence| UnixSeconds::of(UnixMillis(silence.last.0.saturating_sub(publication_ms))));
     // The second in which it was asked may still grow.
     let asked = asked.map(|at| UnixSeconds(at.0.saturating_sub(1)));
     rolled(shard).max(asked)
@@ -169,7 +175,9 @@ mod tests {
     const NOW: u64 = 1_768_385_930;
 
     fn id(seconds_ago: u64, name: &str) -> ShardId {
-        format!("shardId-{:020}-{name}", (NOW - seconds_ago) * 1000).parse().unwrap()
+        format!("shardId-{:020}-{name}", (NOW - seconds_ago) * 1000)
+            .parse()
+            .unwrap()
     }
 
     fn leaf(made_ago: u64, name: &str, event_time: Option<u64>) -> ShardProgress {
@@ -199,14 +207,20 @@ mod tests {
     #[test]
     fn an_idle_table_has_three_grades() {
         let busy_once = leaf(7200, "a", Some(NOW - 9000));
-        assert_eq!(at(std::slice::from_ref(&busy_once)), [Some(NOW - 9001), Some(NOW - 7260), Some(NOW - 7260)]);
+        assert_eq!(
+            at(std::slice::from_ref(&busy_once)),
+            [Some(NOW - 9001), Some(NOW - 7260), Some(NOW - 7260)]
+        );
         assert_eq!(at(&[silent(busy_once, 3, 2000)])[2], Some(NOW - 121));
     }
 
     #[test]
     fn the_least_shard_is_the_mark() {
         let shards = [leaf(9000, "a", Some(NOW)), leaf(9000, "b", Some(NOW - 50))];
-        assert_eq!(at(&shards), [Some(NOW - 51), Some(NOW - 51), Some(NOW - 51)]);
+        assert_eq!(
+            at(&shards),
+            [Some(NOW - 51), Some(NOW - 51), Some(NOW - 51)]
+        );
         let unknown = [leaf(9000, "a", Some(NOW)), leaf(9000, "b", None)];
         assert_eq!(at(&unknown), [None, Some(NOW - 9060), Some(NOW - 9060)]);
     }
@@ -243,7 +257,10 @@ mod tests {
 
     #[test]
     fn a_better_grade_is_never_behind_a_lesser_one() {
-        let shards = [silent(leaf(300, "a", Some(NOW - 10)), 5, 5000), leaf(10, "b", Some(NOW - 100))];
+        let shards = [
+            silent(leaf(300, "a", Some(NOW - 10)), 5, 5000),
+            leaf(10, "b", Some(NOW - 100)),
+        ];
         let [proven, rolled, assumed] = at(&shards);
         assert!(proven <= rolled && rolled <= assumed);
     }

@@ -98,6 +98,9 @@ pub struct SourceFacts {
     pub plain_bytes: Option<u64>,
     /// SHA-256 over the list of files, hex: a backup that changes between two invocations is noticed.
     pub fingerprint: String,
+    /// What cannot be checked because the backup does not say, one line each.
+    #[serde(default)]
+    pub unchecked: Vec<String>,
 }
 
 /// The control table's record of one restore: the frozen plan, and its state.

@@ -202,7 +202,10 @@ mod tests {
     #[test]
     fn what_is_no_sequence_number_is_refused() {
         for text in ["", "-1", "1.0", "12a", &"1".repeat(41), "١"] {
-            assert_eq!(text.parse::<SequenceNumber>(), Err(SequenceNumberError(text.into())));
+            assert_eq!(
+                text.parse::<SequenceNumber>(),
+                Err(SequenceNumberError(text.into()))
+            );
         }
         assert_eq!(number(&"9".repeat(40)).padded(), "9".repeat(40));
     }
@@ -212,7 +215,10 @@ mod tests {
         let shard = |ms: u64| format!("shardId-{ms:020}-abcd").parse::<ShardId>().unwrap();
         let parent = ordinal(&shard(1_700_000_000_000), None, 0);
         assert_eq!(parent, ShardOrdinal(1_700_000_000_000));
-        assert_eq!(ordinal(&shard(1_700_000_014_400), Some(parent), 0).0, 1_700_000_014_400.max(parent.0 + 1));
+        assert_eq!(
+            ordinal(&shard(1_700_000_014_400), Some(parent), 0).0,
+            1_700_000_014_400.max(parent.0 + 1)
+        );
         assert_eq!(ordinal(&shard(1), Some(parent), 0).0, parent.0 + 1);
         let odd: ShardId = "shard-of-another-service".parse().unwrap();
         assert_eq!(ordinal(&odd, None, 7), ShardOrdinal(7));

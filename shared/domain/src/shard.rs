@@ -137,8 +137,17 @@ mod tests {
     fn an_id_tells_when_its_shard_was_made() {
         let id: ShardId = "shardId-00000001768385930622-efd1a093".parse().unwrap();
         assert_eq!(id.created_at(), Some(UnixMillis(1_768_385_930_622)));
-        for other in ["shardId-123-a", "shardId-0000000176838593062x-a", "x", "shardId-00000001768385930622"] {
-            assert_eq!(other.parse::<ShardId>().unwrap().created_at(), None, "{other}");
+        for other in [
+            "shardId-123-a",
+            "shardId-0000000176838593062x-a",
+            "x",
+            "shardId-00000001768385930622",
+        ] {
+            assert_eq!(
+                other.parse::<ShardId>().unwrap().created_at(),
+                None,
+                "{other}"
+            );
         }
     }
 

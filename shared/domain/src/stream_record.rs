@@ -120,16 +120,17 @@ impl StreamRecord {
         };
         Ok(Self {
             event_id: record.event_id.into_owned(),
-            sequence_number: body
-                .sequence_number
-                .parse()
-                .map_err(|error: crate::sequence_number::SequenceNumberError| RecordError(error.to_string()))?,
+            sequence_number: body.sequence_number.parse().map_err(
+                |error: crate::sequence_number::SequenceNumberError| RecordError(error.to_string()),
+            )?,
             change: record.event_name,
             created_at,
             keys: raw.slice_ref(body.keys.get().as_bytes()),
             new_image: image(body.new_image),
             old_image: image(body.old_image),
-            is_expiry: record.user_identity.is_some_and(|identity| identity.is_expiry()),
+            is_expiry: record
+                .user_identity
+                .is_some_and(|identity| identity.is_expiry()),
             raw: raw.clone(),
         })
     }
@@ -150,16 +151,24 @@ mod tests {
         let record = read(EVENT).unwrap();
         assert_eq!(record.raw, EVENT);
         assert_eq!(record.keys, r#"{"Id":{"N":"101"}}"#);
-        assert_eq!(record.new_image.unwrap(), r#"{"Message":{"S":"New {item}!"},"Id":{"N":"101"}}"#);
+        assert_eq!(
+            record.new_image.unwrap(),
+            r#"{"Message":{"S":"New {item}!"},"Id":{"N":"101"}}"#
+        );
         assert_eq!(record.old_image.unwrap(), r#"{"Id":{"N":"101"}}"#);
-        assert_eq!((record.change, record.created_at, record.is_expiry), (Change::Modify, 1_768_385_930, false));
+        assert_eq!(
+            (record.change, record.created_at, record.is_expiry),
+            (Change::Modify, 1_768_385_930, false)
+        );
         assert_eq!(record.sequence_number.as_str(), "111000000000000000000001");
     }
 
     #[test]
     fn deletes_by_time_to_live_are_told_apart() {
         for (kind, principal) in [("type", "principalId"), ("Type", "PrincipalId")] {
-            let identity = format!(r#","userIdentity":{{"{kind}":"Service","{principal}":"dynamodb.amazonaws.com"}}}}"#);
+            let identity = format!(
+                r#","userIdentity":{{"{kind}":"Service","{principal}":"dynamodb.amazonaws.com"}}}}"#
+            );
             let expired = EVENT.strip_suffix('}').unwrap().to_owned() + &identity;
             assert!(read(&expired).unwrap().is_expiry, "{expired}");
         }

@@ -10,7 +10,7 @@ use highwater_domain::control_table::Cas;
 use highwater_domain::engine_choice::{
     Chosen, EngineChoice, EngineFacts, choose_engine, import_source,
 };
-use highwater_domain::failure::FailureKind;
+use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::{TableRef, UnixMillis};
 use highwater_domain::key::KeySchema;
 use highwater_domain::object_store::ObjectStore;
@@ -196,8 +196,11 @@ async fn describe_if_there(
 }
 
 fn no_such_table(target: &TableRef) -> StepError {
-    StepError::InvalidInput(format!(
-        "there is no table {target} to fill; leave out `into_existing` to make it"
+    StepError::Table(Failure::new(
+        FailureKind::NotFound,
+        "DescribeTable",
+        target.as_str(),
+        "there is no such table to fill; a restore without `into_existing` makes it",
     ))
 }
 
@@ -306,6 +309,7 @@ fn decide(
             stored_bytes: catalog.stored_bytes(),
             plain_bytes: catalog.plain_bytes,
             fingerprint: catalog.fingerprint(),
+            unchecked: catalog.unchecked.clone(),
         },
         target: target.clone(),
         key_schema: made.key_schema,

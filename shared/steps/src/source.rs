@@ -12,6 +12,7 @@ use highwater_domain::backup_source::{
 use highwater_domain::object_store::{ListedObject, ObjectStore};
 
 use crate::error::StepError;
+use crate::source_file::open_file;
 
 mod dyndump;
 mod export;
@@ -144,6 +145,27 @@ impl<'a> Place<'a> {
         let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.add(error.to_string());
         Ok(())
+    }
+
+    /// Refuses a backup whose files do not add up, with the first of them that is not what it should be: to name it,
+    /// they are read until it is found.
+    async fn refuse_sums(
+        &self,
+        key: &str,
+        what: String,
+        files: &[SourceFile],
+    ) -> Result<(), StepError> {
+        if self.surveys() {
+            return self.refuse(self.corrupt(key, what));
+        }
+        for file in files {
+            if let Err(error @ (StepError::PartCorrupt(_) | StepError::PartMissing(_))) =
+                open_file(self.store, file, false).await
+            {
+                return Err(self.corrupt(key, format!("{what}; {error}")));
+            }
+        }
+        Err(self.corrupt(key, what))
     }
 
     /// The key as a folder: ending in `/`, or empty for the store's root.

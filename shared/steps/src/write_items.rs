@@ -288,6 +288,7 @@ impl ItemWriter {
             busy: 0,
             faults: 0,
             max_retries: self.deps.max_retries,
+            table: self.record.target.to_string(),
         }
     }
 
@@ -319,6 +320,7 @@ struct Patience {
     busy: u32,
     faults: u32,
     max_retries: Option<u32>,
+    table: String,
 }
 
 impl Patience {
@@ -334,11 +336,14 @@ impl Patience {
     /// not done all of it yet.
     fn next(&mut self, failure: Option<Failure>) -> Result<Wait, StepError> {
         let random = fastrand::f64();
-        let Some(failure) = failure else {
-            return Ok(self.wait_while_busy(random));
-        };
         let retries = self.busy.saturating_add(self.faults);
-        if self.max_retries.is_some_and(|most| retries >= most) {
+        let given_up = self.max_retries.is_some_and(|most| retries >= most);
+        let failure = match failure {
+            Some(failure) => failure,
+            None if given_up => unprocessed(&self.table),
+            None => return Ok(self.wait_while_busy(random)),
+        };
+        if given_up {
             return Err(StepError::Table(failure));
         }
         match failure.kind {
@@ -362,6 +367,16 @@ impl Patience {
         self.busy = self.busy.saturating_add(1);
         Wait(wait_ms)
     }
+}
+
+/// The failure of a batch that came back undone as often as was to be tried.
+fn unprocessed(table: &str) -> Failure {
+    Failure::new(
+        FailureKind::Throttled,
+        "BatchWriteItem",
+        table,
+        "writes came back unprocessed each time",
+    )
 }
 
 /// What writing these probably costs: a unit for each KB that an item begins. Its JSON is longer than DynamoDB

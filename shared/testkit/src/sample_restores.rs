@@ -59,6 +59,7 @@ fn source() -> SourceFacts {
         stored_bytes: 1 << 50,
         plain_bytes: None,
         fingerprint: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
+        unchecked: Vec::new(),
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use highwater_kv::{Table, TableSpec};
 use highwater_lease::{
-    Claimed, Error, HeldLease, Leases, NewLease, Position, Settings, Standing, State,
+    Change, Claimed, Error, HeldLease, KvRows, LeaseId, Leases, NewLease, Outcome, Position, Rows,
+    Settings, Standing, State,
 };
 
 use crate::engine::*;
@@ -491,10 +492,20 @@ async fn kc_18_a_group_of_more_than_a_megabyte_is_seen_whole() {
 async fn case_44_more_leases_than_a_page_holds_are_all_seen() {
     let engine = Engine::start().await;
     let a = engine.worker("a");
-    for n in 0..1_003 {
-        a.register(&root(&format!("shard-{n:05}"))).await.unwrap();
+    a.register(&root("pattern")).await.unwrap();
+    let pattern = a.fetch(&id("pattern")).await.unwrap().lease;
+    let rows = KvRows::new(&engine.table(), GROUP);
+    let names: Vec<_> = (0..1_003).map(|n| id(&format!("shard-{n:05}"))).collect();
+    for names in names.chunks(100) {
+        let create = |name: &LeaseId| Change::Create(name.clone(), pattern.clone());
+        let written = rows
+            .write(names.iter().map(create).collect())
+            .await
+            .unwrap();
+        assert!(matches!(written, Outcome::Written(_)));
     }
-    assert_eq!(a.active_workers().await.unwrap().unassigned.len(), 1_003);
+    let load = a.active_workers().await.unwrap();
+    assert_eq!(load.unassigned.len(), 1_004);
 }
 
 #[tokio::test]

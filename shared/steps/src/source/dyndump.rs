@@ -38,7 +38,7 @@ pub(super) async fn look(place: &Place<'_>) -> Result<Option<Catalog>, StepError
     let parts = dump.parts().await?;
     let files = dump.claimed(parts).await?;
     if !place.options.skip_checks {
-        dump.check(&files)?;
+        dump.check(&files).await?;
     }
     Ok(Some(dump.catalog(files)))
 }
@@ -214,27 +214,26 @@ impl Dump<'_> {
     }
 
     /// Checks what can be checked without reading a part.
-    fn check(&mut self, files: &[SourceFile]) -> Result<(), StepError> {
+    async fn check(&mut self, files: &[SourceFile]) -> Result<(), StepError> {
         if self.metadata.status != Status::Completed || !self.whole {
             self.notes
                 .add("the backup is not whole: its counts are not those of its parts");
             return Ok(());
         }
-        let corrupt = |what: String| {
-            self.place
-                .refuse(self.place.corrupt(&self.keys.metadata(), what))
-        };
+        let (place, key) = (self.place, self.keys.metadata());
         let stored: u64 = files.iter().map(|file| file.stored_bytes).sum();
         let said = self.metadata.compressed_bytes;
         if stored != said {
-            corrupt(format!("it says {said} bytes, the parts have {stored}"))?;
+            let what = format!("it says {said} bytes, the parts have {stored}");
+            place.refuse_sums(&key, what, files).await?;
         }
         let items = files
             .iter()
             .try_fold(0_u64, |sum, file| sum.checked_add(file.claims.items?));
         let said = self.metadata.item_count;
         if let Some(items) = items.filter(|items| *items != said) {
-            corrupt(format!("it says {said} items, the parts have {items}"))?;
+            let what = format!("it says {said} items, the parts have {items}");
+            place.refuse_sums(&key, what, files).await?;
         }
         self.check_chain(files)
     }

@@ -264,7 +264,7 @@ impl Export<'_> {
                     items.unwrap_or(0),
                 );
                 let key = format!("{}backup.json", place.folder());
-                place.refuse(place.corrupt(&key, what))?;
+                place.refuse_sums(&key, what, &catalog.files).await?;
             }
         }
         Ok(catalog)

@@ -1,5 +1,6 @@
 //! Restores on the fakes: every item accounted for, whatever crashes, races or is refused on the way.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use highwater_domain::budget::Budget;
@@ -229,10 +230,12 @@ async fn the_later_of_two_lines_of_one_key_wins() {
     // Spelled differently, far enough apart to be in different batches, and next to each other.
     let mut lines = String::new();
     for n in 0..200 {
-        lines.push_str(&format!(
-            "{{\"id\":{{\"S\":\"k{}\"}},\"n\":{{\"N\":\"{n}\"}}}}\n",
-            n % 40
-        ));
+        let key = n % 40;
+        writeln!(
+            lines,
+            "{{\"id\":{{\"S\":\"k{key}\"}},\"n\":{{\"N\":\"{n}\"}}}}"
+        )
+        .unwrap();
     }
     lines.push_str("{\"id\":{\"S\":\"k0\"},\"n\":{\"N\":\"1000\"}}\n{\"id\":{\"S\":\"\\u006b0\"},\"n\":{\"N\":\"1001\"}}\n");
     let stage = RestoreStage::of_lines(&lines).await;
@@ -262,10 +265,8 @@ async fn the_later_of_two_lines_of_one_key_wins() {
 async fn max_items_is_exact_and_a_filter_is_not_counted() {
     let mut lines = String::new();
     for n in 0..300 {
-        lines.push_str(&format!(
-            "{{\"id\":{{\"S\":\"{}{n:03}\"}}}}\n",
-            if n % 3 == 0 { "a" } else { "b" }
-        ));
+        let letter = if n % 3 == 0 { "a" } else { "b" };
+        writeln!(lines, "{{\"id\":{{\"S\":\"{letter}{n:03}\"}}}}").unwrap();
     }
     let stage = RestoreStage::of_lines(&lines).await;
     let table = stage.with_table(TARGET, &[]);
