@@ -3,6 +3,7 @@
 mod args;
 mod backup_place;
 mod commands;
+mod compare_progress;
 mod comparison;
 mod connect;
 mod console;

@@ -144,9 +144,9 @@ const IMPOSSIBLE: [Impossible; 20] = [
     ),
     (
         "restore BACKUP --to absent --into-existing",
-        2,
+        1,
         &["absent"],
-        "",
+        "list-tables",
     ),
     (
         "restore BACKUP --to other-key --into-existing",
@@ -167,7 +167,7 @@ const IMPOSSIBLE: [Impossible; 20] = [
         &["write_percent"],
         "",
     ),
-    ("load absent --file LINES", 2, &["absent"], ""),
+    ("load absent --file LINES", 1, &["absent"], "list-tables"),
     ("restore LINES --to new", 2, &["--key"], ""),
     ("restore LINES --to new --key pk", 2, &["pk", "id:S"], ""),
     (

@@ -43,6 +43,7 @@ pub mod request;
 pub mod restore_deps;
 pub mod restore_request;
 pub mod restore_status;
+mod restore_target;
 pub mod scan_segment;
 pub mod seal;
 pub mod segment_pages;

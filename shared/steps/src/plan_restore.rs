@@ -10,14 +10,13 @@ use highwater_domain::control_table::Cas;
 use highwater_domain::engine_choice::{
     Chosen, EngineChoice, EngineFacts, choose_engine, import_source,
 };
-use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::{TableRef, UnixMillis};
-use highwater_domain::key::KeySchema;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::restore::{Engine, LoadTotals, RestoreId, RestoreRecord, SourceFacts};
 use highwater_domain::snapshot::Status;
 use highwater_domain::table::TableSettings;
-use highwater_domain::table_plan::{TablePlan, TargetPlace, parse_key_schema};
+use highwater_domain::table_plan::{TablePlan, TargetPlace};
 use serde::{Deserialize, Serialize};
 
 use crate::create_table;
@@ -26,6 +25,7 @@ use crate::import_table;
 use crate::restore_deps::RestoreDeps;
 use crate::restore_request::{DEFAULT_CONCURRENCY, RestoreRequest};
 use crate::restore_status;
+use crate::restore_target::{self, RestoreTarget};
 use crate::source::{self, LookOptions};
 
 /// The input of the state `PlanRestore`.
@@ -125,10 +125,10 @@ pub async fn preview(
     let existing = describe_if_there(deps, target).await?;
     let place = place(deps, &catalog).await;
     let target_plan = match (&existing, request.into_existing) {
-        (Some(settings), true) => into_existing(target, settings, &catalog)?,
-        (None, true) => return Err(no_such_table(target)),
+        (Some(settings), true) => restore_target::existing(target, settings, &catalog)?,
+        (None, true) => return Err(restore_target::absent(target)),
         (Some(_), false) => return Err(StepError::TableExists(target.to_string())),
-        (None, false) => new_table(&place, request, target, &catalog)?,
+        (None, false) => restore_target::new(&place, request, target, &catalog)?,
     };
     for filter in &request.filter {
         filter.check(&target_plan.key_schema)?;
@@ -195,84 +195,6 @@ async fn describe_if_there(
     }
 }
 
-fn no_such_table(target: &TableRef) -> StepError {
-    StepError::Table(Failure::new(
-        FailureKind::NotFound,
-        "DescribeTable",
-        target.as_str(),
-        "there is no such table to fill; a restore without `into_existing` makes it",
-    ))
-}
-
-/// The table to be, or as it is.
-struct Target {
-    key_schema: KeySchema,
-    table_id: Option<String>,
-    plan: TablePlan,
-}
-
-fn into_existing(
-    target: &TableRef,
-    settings: &TableSettings,
-    catalog: &Catalog,
-) -> Result<Target, StepError> {
-    let broken = |source| StepError::Settings {
-        table: target.to_string(),
-        source,
-    };
-    let status = settings.status().map_err(broken)?;
-    if !matches!(status, "ACTIVE" | "UPDATING") {
-        return Err(StepError::TableNotActive {
-            table: target.to_string(),
-            status: status.to_owned(),
-        });
-    }
-    let key_schema = settings.key_schema().map_err(broken)?;
-    if let Some(of_backup) = catalog.key_schema.as_ref().filter(|it| **it != key_schema) {
-        return Err(StepError::InvalidInput(format!(
-            "table {target} has the key {key_schema}, the backup has {of_backup}: its items do not fit"
-        )));
-    }
-    Ok(Target {
-        key_schema,
-        table_id: settings.table_id().map(str::to_owned),
-        plan: TablePlan::default(),
-    })
-}
-
-fn new_table(
-    place: &TargetPlace,
-    request: &RestoreRequest,
-    target: &TableRef,
-    catalog: &Catalog,
-) -> Result<Target, StepError> {
-    let asked = request.key.as_deref().map(parse_key_schema).transpose()?;
-    let key_schema = match (asked, &catalog.key_schema) {
-        (Some(asked), Some(known)) if asked != *known => {
-            return Err(StepError::InvalidInput(format!(
-                "`key` is {asked}, but the backup's table has the key {known}"
-            )));
-        }
-        (_, Some(known)) => known.clone(),
-        (Some(asked), None) => asked,
-        (None, None) => {
-            return Err(StepError::InvalidInput(format!(
-                "a {} does not say what its table's key was: give `key` (--key id:S or --key id:S,at:N), or make the table and fill it (--into-existing)",
-                catalog.kind.as_str()
-            )));
-        }
-    };
-    let plan = match &catalog.settings {
-        Some(settings) => TablePlan::of(settings, target, place, &request.settings),
-        None => TablePlan::minimal(&key_schema, target, place, &request.settings),
-    };
-    Ok(Target {
-        key_schema,
-        table_id: None,
-        plan: plan?,
-    })
-}
-
 /// The frozen plan: a pure function of the request, what was found, and the time.
 fn decide(
     deps: &RestoreDeps,
@@ -280,7 +202,7 @@ fn decide(
     target: &TableRef,
     existing: Option<&TableSettings>,
     catalog: &Catalog,
-    (made, chosen): (Target, Chosen),
+    (made, chosen): (RestoreTarget, Chosen),
 ) -> Result<RestoreRecord, StepError> {
     let request = &input.request;
     let id = input.restore_id()?;

@@ -300,7 +300,7 @@ async fn the_plan_refuses_what_cannot_be() {
         ..restore_request()
     })
     .await;
-    assert!(absent.to_string().contains("there is no table"), "{absent}");
+    assert!(absent.to_string().contains("no such table"), "{absent}");
     let foreign = refused(RestoreRequest {
         filter: vec!["name=x".parse().unwrap()],
         ..restore_request()

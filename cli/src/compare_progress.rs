@@ -1,0 +1,87 @@
+//! How far a comparison is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use highwater_domain::difference::Side;
+use highwater_domain::scan::Page;
+use highwater_steps::Observer;
+use highwater_steps::compare::CompareObserver;
+
+use crate::format::{bytes, count, per_second};
+use crate::progress::Progress;
+
+/// Counts what is read.
+#[derive(Debug, Default)]
+pub struct CompareCounters {
+    items: AtomicU64,
+    bytes: AtomicU64,
+    /// Thousandths of a read capacity unit.
+    milli_units: AtomicU64,
+    retries: AtomicU64,
+    /// Items that the second pass looks at one by one; 0 before it.
+    suspects: AtomicU64,
+}
+
+impl CompareCounters {
+    fn read_units(&self) -> f64 {
+        self.milli_units.load(Ordering::Relaxed) as f64 / 1000.0
+    }
+}
+
+impl CompareObserver for CompareCounters {
+    fn items(&self, _side: Side, items: u64, bytes: u64) {
+        self.items.fetch_add(items, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn second_pass(&self, suspects: u64) {
+        self.items.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.suspects.store(suspects.max(1), Ordering::Relaxed);
+    }
+}
+
+impl Observer for CompareCounters {
+    fn page(&self, _segment: u32, page: &Page) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the price of one page"
+        )]
+        let milli_units = (page.consumed_capacity * 1000.0) as u64;
+        self.milli_units.fetch_add(milli_units, Ordering::Relaxed);
+    }
+
+    fn retrying(&self, _segment: u32, _reason: &str, _wait_ms: u64) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Progress for CompareCounters {
+    fn items(&self) -> u64 {
+        self.items.load(Ordering::Relaxed)
+    }
+
+    fn line(&self, started: Instant, _expected_items: u64, _began_with: u64) -> String {
+        let elapsed = started.elapsed().as_secs_f64();
+        let pass = match self.suspects.load(Ordering::Relaxed) {
+            0 => String::new(),
+            suspects => format!(
+                "they differ; reading both again for the keys of about {} items: ",
+                count(suspects)
+            ),
+        };
+        let retries = match self.retries.load(Ordering::Relaxed) {
+            0 => String::new(),
+            retries => format!(", {retries} retries"),
+        };
+        format!(
+            "{pass}{} items of both sides, {}, {:.1} read units ({:.1}/s){retries}",
+            count(self.items.load(Ordering::Relaxed)),
+            bytes(self.bytes.load(Ordering::Relaxed)),
+            self.read_units(),
+            per_second(self.read_units(), elapsed),
+        )
+    }
+}
