@@ -36,6 +36,12 @@ struct Args {
     /// So many percent of the writes in batches come back unprocessed.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=90))]
     unprocessed: u8,
+    /// Stored size of the backups' parts.
+    ///
+    /// Small, so that all workers have whole parts at once in the smaller table too. Parts are held whole: with large
+    /// ones in a small table the ratio would be that of the parts' sizes.
+    #[arg(long, value_name = "SIZE", default_value = "1MB")]
+    part_size: OsString,
     /// Further flags for `highwater backup`.
     #[arg(last = true)]
     backup_flags: Vec<OsString>,
@@ -67,6 +73,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         "CPU s/GB",
         "stored %",
     )?;
+    let mut backup_flags = vec!["--part-size".into(), args.part_size.clone()];
+    backup_flags.extend(args.backup_flags.iter().cloned());
     let mut peaks: BTreeMap<Job, Vec<f64>> = BTreeMap::new();
     for wire_bytes in [args.size, args.size.saturating_mul(10)] {
         let bench = Bench {
@@ -74,7 +82,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             set: args.table,
             wire_bytes,
             unprocessed: args.unprocessed,
-            backup_flags: &args.backup_flags,
+            backup_flags: &backup_flags,
         };
         let note = |measured: &Measured| {
             print(measured);

@@ -63,11 +63,22 @@ impl PendingClaim {
             }
             ClaimFate::Outstanding | ClaimFate::Gone => {}
         }
-        match self.leases.acquire_as(&self.me, seen).await {
+        // Under a grant of its own: the claim's may have owned the lease already, in an epoch that nobody took up.
+        let me = self.leases.new_owner();
+        match self.leases.acquire_as(&me, seen).await {
             Ok(held) => Ok(Claimed::Won(held)),
-            Err(error) if error.is_in_the_way() => Ok(Claimed::Gone),
+            Err(error) if error.is_in_the_way() => self.look_again().await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Somebody was faster: perhaps the owner, with the hand-over.
+    async fn look_again(&self) -> Result<Claimed, Error> {
+        let seen = self.leases.read(&self.id).await?;
+        Ok(match seen.row.fate_of_claim(&self.me.grant) {
+            ClaimFate::Gone => Claimed::Gone,
+            ClaimFate::Won | ClaimFate::Outstanding => Claimed::Waiting,
+        })
     }
 
     /// Takes the claim back, so that the owner need not wait for it to go stale. A lease that was won in the meantime is

@@ -9,7 +9,7 @@ use crate::claiming::PendingClaim;
 use crate::compare_and_set::{Doubt, Seen, TRIES};
 use crate::error::Error;
 use crate::held::HeldLease;
-use crate::lease::{Grant, LeaseId, Owner, Row, State, Tenure};
+use crate::lease::{Grant, LeaseId, Owner, Row, State, Step, Tenure};
 use crate::monotonic::{Monotonic, MonotonicClock, SystemMonotonic};
 use crate::rows::{Change, KvRows, Outcome, Rows};
 use crate::settings::Settings;
@@ -158,10 +158,20 @@ impl Leases {
 
     pub(crate) async fn acquire_as(&self, me: &Owner, seen: Seen) -> Result<HeldLease, Error> {
         let unfinished = self.unfinished_parent(&seen.row).await?;
+        let mut tried = None;
         let applied = self
             .compare_and_set(seen, |seen| {
-                seen.row
-                    .acquire(me, seen.silence.as_ref(), unfinished.as_ref())
+                let silence = seen.silence.as_ref();
+                let step = seen.row.acquire(me, silence, unfinished.as_ref())?;
+                if let Step::Write(lease) = &step
+                    && *tried.get_or_insert(lease.epoch) != lease.epoch
+                {
+                    // The first try may have had the epoch that is over by now: its grant is used up.
+                    return Err(Error::Contended {
+                        lease: seen.row.id.clone(),
+                    });
+                }
+                Ok(step)
             })
             .await?;
         match applied.sent {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::held::{Holding, Standing};
+use crate::holding::{Holding, Standing};
 use crate::lease::LeaseId;
 
 /// Renews one lease for as long as its [`HeldLease`](crate::HeldLease) lives and the lease is not over.

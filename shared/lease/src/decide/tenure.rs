@@ -91,7 +91,7 @@ impl Row {
         if !known.covers(&self.lease.position) {
             return Err(self.lost(tenure));
         }
-        if false {
+        if *to < self.lease.position {
             return Err(Error::NotForward {
                 lease: self.id.clone(),
                 current: self.lease.position.clone(),

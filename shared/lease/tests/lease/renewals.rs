@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use highwater_lease::{Error, HeldLease, Leases, MonotonicClock, Settings, Standing};
+use highwater_lease::{Claimed, Error, HeldLease, Leases, MonotonicClock, Settings, Standing};
 
 use crate::engine::{id, number, root};
 use crate::hand_clock::TrueTime;
@@ -145,6 +145,78 @@ fn trust_counts_from_the_sending_and_not_from_the_answer() {
     world.time.forward(Duration::from_millis(1));
     assert!(!held.is_valid_now());
     assert!(matches!(held.check(), Err(Error::Fenced { .. })));
+}
+
+#[test]
+fn a_late_answer_to_a_renewal_gives_no_more_trust_than_a_quick_one() {
+    let world = World::new();
+    let (leases, _) = world.worker("a", Settings::default());
+    let held = held(&leases);
+    world.time.forward(Duration::from_secs(10));
+    let mut renewal = held.renewal();
+    let mut renewing: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(renewal.renew());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(renewing.as_mut().poll(&mut context).is_pending());
+    world.time.forward(Duration::from_secs(9));
+    assert!(renewing.as_mut().poll(&mut context).is_ready());
+    assert_eq!(held.valid_for(), Duration::from_secs(16));
+}
+
+#[test]
+fn a_lease_that_is_being_handed_over_is_not_trusted_while_the_answer_is_under_way() {
+    let world = World::new();
+    let (a, wire) = world.worker("a", Settings::default());
+    let (b, _) = world.worker("b", Settings::default());
+    let held = held(&a);
+    let mut claim = now(b.claim(&id("s"))).unwrap();
+    now(held.renewal().renew()).unwrap();
+    assert!(matches!(now(claim.poll()).unwrap(), Claimed::Waiting));
+    let standing = now(held.renewal().renew()).unwrap();
+    assert_eq!(standing, Standing::Claimed { by: "b".into() });
+
+    wire.fail_next(Fault::Hang);
+    let mut giving: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(held.hand_over());
+    assert!(world.run(&mut giving, 5).is_none());
+    let Claimed::Won(won) = now(claim.poll()).unwrap() else {
+        panic!("handed over, but not won");
+    };
+    assert!(won.is_valid_now());
+    assert!(!held.is_valid_now());
+    // The answer never comes; the row tells.
+    assert!(matches!(world.run(&mut giving, 11_000), Some(Ok(()))));
+    assert_eq!(*held.standing().borrow(), Standing::GivenUp);
+}
+
+#[test]
+fn a_lease_that_was_handed_over_long_ago_is_taken_up_with_a_sign_of_life() {
+    let world = World::new();
+    let (a, _) = world.worker("a", Settings::default());
+    let (b, _) = world.worker("b", Settings::default());
+    let (c, _) = world.worker("c", Settings::default());
+    let held = held(&a);
+    let mut claim = now(b.claim(&id("s"))).unwrap();
+    now(held.hand_over()).unwrap();
+    assert!(now(c.acquire(&id("s"))).is_err());
+    world.time.forward(Duration::from_secs(29));
+    let Claimed::Won(won) = now(claim.poll()).unwrap() else {
+        panic!("handed over, but not won");
+    };
+    // Without it c would take the lease here, and b would trust it for another 24 seconds.
+    world.time.forward(Duration::from_secs(1));
+    assert!(now(c.acquire(&id("s"))).is_err());
+    assert!(won.is_valid_now());
+}
+
+#[test]
+fn a_hand_over_that_nobody_asked_for_leaves_the_lease_as_it_was() {
+    let world = World::new();
+    let (leases, _) = world.worker("a", Settings::default());
+    let held = held(&leases);
+    assert!(matches!(
+        now(held.hand_over()),
+        Err(Error::Unclaimed { .. })
+    ));
+    assert!(held.is_valid_now());
 }
 
 #[test]
