@@ -84,7 +84,7 @@ fn no_arrow_points_up() {
     let below: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("shared/domain", &[][..]),
         ("shared/kv", &[]),
-        ("shared/lease", &["kv"]),
+        ("shared/lease", &["domain", "kv"]),
         ("shared/asl", &[]),
         ("shared/steps", &["domain"]),
         ("shared/local", &["domain"]),

@@ -224,7 +224,26 @@ mod tests {
         assert_eq!(ordinal(&odd, None, 7), ShardOrdinal(7));
     }
 
+    #[test]
+    fn leading_zeros_are_nothing() {
+        assert_eq!(number("0012"), number("12"));
+        assert_eq!(number("000"), number("0"));
+        assert_eq!(
+            number("0012").as_str(),
+            "0012",
+            "it is sent back as it came"
+        );
+        let distinct: std::collections::HashSet<_> = ["12", "0012", "13"].map(number).into();
+        assert_eq!(distinct.len(), 2);
+    }
+
     proptest! {
+        #[test]
+        fn the_order_is_that_of_the_numbers(a: u128, b: u128, zeros in 0..2_usize) {
+            let (x, y) = (number(&format!("{}{a}", "0".repeat(zeros))), number(&b.to_string()));
+            prop_assert_eq!(x.cmp(&y), a.cmp(&b));
+        }
+
         #[test]
         fn padded_texts_sort_as_the_numbers_do(a in "[0-9]{1,40}", b in "[0-9]{1,40}") {
             let (a, b) = (number(&a), number(&b));

@@ -15,7 +15,7 @@ use crate::leases::{Leases, lock};
 use crate::monotonic::Monotonic;
 use crate::position::Position;
 use crate::renewal::Renewal;
-use crate::sequence_number::SequenceNumber;
+use highwater_domain::sequence_number::SequenceNumber;
 
 /// A lease that this worker owns.
 ///

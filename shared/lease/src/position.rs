@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sequence_number::SequenceNumber;
+use highwater_domain::sequence_number::SequenceNumber;
 
 /// Where reading goes on: at a record, after a record, or nowhere because the shard is finished.
 ///

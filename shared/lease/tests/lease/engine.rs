@@ -99,7 +99,7 @@ pub fn id(name: &str) -> LeaseId {
 }
 
 pub fn number(digits: &str) -> SequenceNumber {
-    SequenceNumber::new(digits).unwrap()
+    digits.parse().unwrap()
 }
 
 pub fn root(name: &str) -> NewLease {

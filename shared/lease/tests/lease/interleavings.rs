@@ -33,7 +33,7 @@ fn id(name: &str) -> LeaseId {
 }
 
 fn number(n: u64) -> SequenceNumber {
-    SequenceNumber::new(n.to_string()).unwrap()
+    n.to_string().parse().unwrap()
 }
 
 fn root(name: &str) -> NewLease {
