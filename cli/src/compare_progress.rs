@@ -24,7 +24,8 @@ pub struct CompareCounters {
 }
 
 impl CompareCounters {
-    fn read_units(&self) -> f64 {
+    /// Read capacity units so far.
+    pub fn read_units(&self) -> f64 {
         self.milli_units.load(Ordering::Relaxed) as f64 / 1000.0
     }
 }
