@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::put_object::PutObjectError;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, Delete, Error as DeletionError, ObjectIdentifier,
 };
@@ -19,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::large_buffer::large_buffer;
 use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
 use sha2::{Digest, Sha256};
 
@@ -28,6 +29,9 @@ use crate::failure;
 const ITEM_COUNT: &str = "highwater-items";
 /// How often a create is repeated that collided with another one for the same key.
 const CONFLICT_ATTEMPTS: u32 = 8;
+/// Room is made for no more than this before the bytes are there, whatever an answer promises.
+const MOST_PROMISED: u64 = 1 << 30;
+
 /// How often a download is begun whose body broke off; the SDK retries only up to the first byte.
 const READ_ATTEMPTS: u32 = 4;
 /// The pause before the first repetition; it doubles.
@@ -194,8 +198,8 @@ impl S3Store {
                 }
                 Err(error) => return Err(self.failure("GetObject", key, error)),
             };
-            match output.body.collect().await {
-                Ok(body) => return Ok(Some(body.into_bytes())),
+            match whole(output.body, output.content_length).await {
+                Ok(body) => return Ok(Some(body)),
                 Err(error) if attempts == READ_ATTEMPTS => {
                     return Err(Failure::new(
                         FailureKind::Transient,
@@ -211,6 +215,16 @@ impl S3Store {
             pause *= 2;
         }
     }
+}
+
+/// A body in one buffer. Gathering its pieces first would hold all of it twice.
+async fn whole(mut body: ByteStream, length: Option<i64>) -> Result<Bytes, ByteStreamError> {
+    let length = length.and_then(|length| u64::try_from(length).ok());
+    let mut bytes = large_buffer(length.unwrap_or(0).min(MOST_PROMISED));
+    while let Some(piece) = body.try_next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.into())
 }
 
 #[async_trait]

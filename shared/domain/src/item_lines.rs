@@ -309,7 +309,6 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The write that a record asks for, its bytes on one line.
 /// The item of a line of a typed dump.
 fn typed(text: &[u8]) -> Result<WriteOp, String> {
     match decode_typed(text) {
@@ -318,6 +317,7 @@ fn typed(text: &[u8]) -> Result<WriteOp, String> {
     }
 }
 
+/// The write that a record asks for, its bytes on one line.
 fn op(text: &[u8], found: Found) -> WriteOp {
     let body = |span: std::ops::Range<usize>| {
         let raw = text.get(span).unwrap_or_default();

@@ -34,6 +34,7 @@ pub mod key;
 pub mod key_filter;
 pub mod key_history;
 pub mod key_print;
+pub mod large_buffer;
 pub mod layout;
 mod left_out;
 pub mod line_sink;

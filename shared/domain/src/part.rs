@@ -10,6 +10,7 @@ use flate2::{Compression as GzipLevel, GzBuilder};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
+use crate::large_buffer::large_buffer;
 use crate::snapshot::{Compression, PartId, PartRow};
 
 /// What stands before and after the item's own bytes in a line.
@@ -21,13 +22,6 @@ const GZIP_LEVEL: u32 = 2;
 
 /// zstd's level 1, on DynamoDB's JSON as small as gzip's level 6 at a fifth of its price.
 const ZSTD_LEVEL: i32 = 1;
-
-/// Room for a part's bytes, at least so much.
-///
-/// Only what is written becomes resident. From 32 MiB on glibc gives every allocation a mapping of its own,
-/// whole and returned at once; smaller ones that come and go by the megabyte fragment its arenas, and the
-/// process grows to half as much again (measured: 60 instead of 90 MiB of anonymous memory at four workers).
-const LEAST_ROOM: u64 = 33 << 20;
 
 /// Lines are gathered before they are compressed: a call of the compressor costs more than a small item.
 const GATHERED: usize = 128 << 10;
@@ -87,10 +81,7 @@ impl Encoder {
 impl PartWriter {
     /// An empty part that is full at about `part_bytes` stored bytes.
     pub fn new(compression: Compression, part_bytes: u64) -> io::Result<Self> {
-        let mut body = Vec::new();
-        let room = usize::try_from((part_bytes + OVERRUN).max(LEAST_ROOM)).unwrap_or(usize::MAX);
-        // Where so much address space is not to be had, the buffer grows as it must.
-        let _ = body.try_reserve_exact(room);
+        let body = large_buffer(part_bytes + OVERRUN);
         let encoder = match compression {
             // The header AWS writes: no name, no time, unknown operating system.
             Compression::Gzip => Encoder::Gzip(

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::large_buffer::large_buffer;
 use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
 
 use crate::directory_listing::{Listing, is_absent};
@@ -153,10 +154,12 @@ impl ObjectStore for DirectoryStore {
 
     async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
         let path = self.path("read file", key)?;
-        blocking("read file", path.clone(), move || match fs::read(&path) {
-            Ok(body) => Ok(Some(Bytes::from(body))),
-            Err(error) if is_no_object(&error) => Ok(None),
-            Err(error) => Err(error),
+        blocking("read file", path.clone(), move || {
+            match fs::File::open(&path).and_then(|file| read_range(file, 0..u64::MAX)) {
+                Ok(body) => Ok(Some(body)),
+                Err(error) if is_no_object(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -219,7 +222,8 @@ fn read_range(mut file: fs::File, range: Range<u64>) -> io::Result<Bytes> {
         return Ok(Bytes::new());
     }
     file.seek(io::SeekFrom::Start(range.start))?;
-    let mut bytes = Vec::new();
+    let end = range.end.min(facts.len());
+    let mut bytes = large_buffer(end.saturating_sub(range.start));
     file.take(range.end.saturating_sub(range.start))
         .read_to_end(&mut bytes)?;
     Ok(bytes.into())
