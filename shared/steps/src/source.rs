@@ -38,7 +38,7 @@ pub struct LookOptions {
 ///
 /// What can be known without reading an item is checked: manifests against their hashes, counts against each other,
 /// and that every file is there, with its size. Hashes of files are compared when they are read
-/// ([`open_file`](crate::source_file::open_file)).
+/// ([`open_file`]).
 ///
 /// What the backup does not say cannot be checked, and is listed in [`Catalog::unchecked`]: a missing `.md5` of an
 /// AWS export, say, because people copy exports without it. A Highwater snapshot always has its own.

@@ -99,7 +99,7 @@ impl VerifyReport {
         self.bad_files == 0 && self.bad_items == 0 && self.mismatches.is_empty()
     }
 
-    /// The same with what a survey of the backup found wrong ([`source::survey`](crate::source::survey)).
+    /// The same with what a survey of the backup found wrong ([`survey`](crate::source::survey)).
     #[must_use]
     pub fn with_faults(mut self, faults: Vec<String>) -> Self {
         self.mismatches.splice(..0, faults);
