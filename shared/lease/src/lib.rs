@@ -5,7 +5,7 @@
 //! of workers share a group; nobody leads.
 //!
 //! ```no_run
-//! # async fn work(_: &highwater_lease::HeldLease) -> highwater_lease::SequenceNumber { unimplemented!() }
+//! # async fn work(_: &highwater_lease::HeldLease) -> highwater_lease::SequenceNumber { std::future::pending().await }
 //! # async fn example(table: highwater_kv::Table) -> Result<(), Box<dyn std::error::Error>> {
 //! use highwater_lease::{LeaseId, Leases, NewLease, Position, Settings, Standing};
 //!

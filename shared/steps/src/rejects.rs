@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use highwater_domain::layout::{Destination, Layout};
-use highwater_domain::object_store::NewObject;
+use highwater_domain::object_store::{Creation, NewObject};
 use highwater_domain::restore::RestoreRecord;
 use highwater_domain::table_writer::WriteOp;
 use serde::Serialize;
@@ -68,22 +68,35 @@ pub async fn keep(
     for reject in rejects {
         write_line(&mut body, object, reject)?;
     }
-    let object = NewObject {
-        key: key(&destination, record, lines),
-        body: Bytes::from(body),
-        content_type: "application/x-ndjson",
-        item_count: Some(rejects.len() as u64),
-        ..NewObject::default()
-    };
-    // If it is there, an earlier attempt rejected the same lines of an immutable file.
-    store.create(object).await.map_err(StepError::Store)?;
+    let body = Bytes::from(body);
+    for attempt in 0.. {
+        let key = key(&destination, record, lines, attempt);
+        let object = NewObject {
+            key: key.clone(),
+            body: body.clone(),
+            content_type: "application/x-ndjson",
+            item_count: Some(rejects.len() as u64),
+            ..NewObject::default()
+        };
+        if store.create(object).await.map_err(StepError::Store)? == Creation::Created {
+            break;
+        }
+        // An earlier attempt at the same lines; the service may have taken or refused others then.
+        if store.read(&key).await.map_err(StepError::Store)? == Some(body.clone()) {
+            break;
+        }
+    }
     Ok(())
 }
 
-fn key(destination: &Destination, record: &RestoreRecord, lines: Lines) -> String {
+fn key(destination: &Destination, record: &RestoreRecord, lines: Lines, attempt: u32) -> String {
     let Lines { file, after, last } = lines;
+    let again = match attempt {
+        0 => String::new(),
+        attempt => format!("-{attempt}"),
+    };
     format!(
-        "{}{}/f{file:05}-l{:012}-{last:012}.jsonl",
+        "{}{}/f{file:05}-l{:012}-{last:012}{again}.jsonl",
         Layout::folder(destination.prefix()),
         record.id,
         after + 1

@@ -203,6 +203,25 @@ async fn what_the_table_does_not_take_is_kept_whole() {
     }
 }
 
+/// A rejects file of an attempt that died, with other items in it, hides nothing of the next one's.
+#[tokio::test(start_paused = true)]
+async fn rejects_of_an_earlier_attempt_are_not_taken_for_these() {
+    let stage = RestoreStage::of_lines("{\"id\":{\"S\":\"a\"}}\n{\"id\":{\"N\":\"1\"}}\n").await;
+    stage.with_table(TARGET, &[]);
+    stage
+        .store
+        .plant(highwater_domain::object_store::NewObject {
+            key: format!("rejects/{RESTORE}/f00000-l000000000001-000000000002.jsonl"),
+            body: "{\"line\":1}\n".into(),
+            ..Default::default()
+        });
+    let output = life(&stage.deps, lines_request()).await.unwrap();
+    assert_eq!(output.totals.rejected, 1);
+    let kept = stage.rejects().await;
+    let lines: Vec<u64> = kept.iter().map(|it| it["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [2, 1], "both attempts' files are there");
+}
+
 #[tokio::test(start_paused = true)]
 async fn fail_fast_stops_at_the_first_and_names_it() {
     let lines = "{\"id\":{\"S\":\"a\"}}\n{\"id\":{\"N\":\"1\"}}\n{\"id\":{\"S\":\"b\"}}\n";
