@@ -9,6 +9,7 @@ use highwater_domain::layout::DestinationError;
 use highwater_domain::part_reader::PartError;
 use highwater_domain::restore::RestoreId;
 use highwater_domain::selection::SelectionError;
+use highwater_domain::stream_source::StreamError;
 use highwater_domain::table::SettingsError;
 use highwater_domain::table_plan::{KeySpecError, PlanError};
 use thiserror::Error;
@@ -186,9 +187,66 @@ pub enum StepError {
         /// What is missing.
         reason: String,
     },
+    /// A call to the table's stream failed.
+    #[error(transparent)]
+    Stream(StreamError),
+    /// A call about leases failed.
+    #[error(transparent)]
+    Lease(highwater_lease::Error),
+    /// The table has no stream that can be followed.
+    #[error("the stream of table {table} cannot be followed: {reason}")]
+    StreamUnsuitable {
+        /// The table.
+        table: String,
+        /// Why: disabled, or what its view lacks.
+        reason: String,
+    },
+    /// The stream was disabled or enabled anew since the snapshot began: changes in between have no records.
+    #[error("the stream of table {table} is not the one of snapshot {id}'s handoff: {reason}")]
+    StreamChanged {
+        /// The table.
+        table: String,
+        /// The snapshot.
+        id: SnapshotId,
+        /// What is there instead.
+        reason: String,
+    },
+    /// Records from the handoff on are gone, and nobody has read them.
+    #[error("the handoff of snapshot {id} has expired: {reason}")]
+    HandoffExpired {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Which records.
+        reason: String,
+    },
+    /// No restore to this second can be exact.
+    #[error("{table} cannot be restored to {at}: {reason}")]
+    NotRestorable {
+        /// The table.
+        table: String,
+        /// The second, RFC 3339.
+        at: String,
+        /// What forbids it.
+        reason: String,
+    },
+    /// An object of the change log is not what it should be.
+    #[error("{0}")]
+    LogCorrupt(String),
     /// A bug, or a machine that fails in a way nobody foresaw.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<StreamError> for StepError {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(error)
+    }
+}
+
+impl From<highwater_lease::Error> for StepError {
+    fn from(error: highwater_lease::Error) -> Self {
+        Self::Lease(error)
+    }
 }
 
 impl From<PartError> for StepError {
@@ -269,13 +327,30 @@ impl StepError {
             Self::ImportFailed { .. } => ErrorName::ImportFailed,
             Self::StoreUnsuitable { .. } => ErrorName::StoreUnsuitable,
             Self::TableChanged { .. } | Self::TargetChanged { .. } => ErrorName::TableChanged,
-            Self::PartCorrupt(_) => ErrorName::PartCorrupt,
+            Self::Stream(error) => of_stream(error),
+            Self::Lease(error) if error.is_over() => ErrorName::LeaseLost,
+            Self::Lease(error) if error.is_retryable() => ErrorName::TransientAws,
+            Self::Lease(_) => ErrorName::Internal,
+            Self::StreamUnsuitable { .. } => ErrorName::StreamUnsuitable,
+            Self::StreamChanged { .. } => ErrorName::StreamChanged,
+            Self::HandoffExpired { .. } => ErrorName::HandoffExpired,
+            Self::NotRestorable { .. } => ErrorName::NotRestorable,
+            Self::PartCorrupt(_) | Self::LogCorrupt(_) => ErrorName::PartCorrupt,
             Self::PartMissing(_) => ErrorName::PartMissing,
             Self::Interrupted { .. } | Self::RestoreInterrupted { .. } => ErrorName::Interrupted,
             Self::SegmentsUnfinished { .. } | Self::FilesUnfinished { .. } | Self::Internal(_) => {
                 ErrorName::Internal
             }
         }
+    }
+}
+
+fn of_stream(error: &StreamError) -> ErrorName {
+    match error {
+        StreamError::Failed(failure) => of_kind(failure.kind, ErrorName::StreamUnsuitable),
+        StreamError::Gone(_) => ErrorName::StreamUnsuitable,
+        StreamError::Trimmed { .. } => ErrorName::HandoffExpired,
+        StreamError::IteratorExpired(_) => ErrorName::TransientAws,
     }
 }
 

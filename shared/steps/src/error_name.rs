@@ -41,6 +41,16 @@ pub enum ErrorName {
     ItemRejected,
     /// DynamoDB's own import did not do all of its work.
     ImportFailed,
+    /// The table has no stream that can be followed.
+    StreamUnsuitable,
+    /// The stream was disabled or enabled anew.
+    StreamChanged,
+    /// Records from the handoff on are gone unread.
+    HandoffExpired,
+    /// No restore to this second can be exact.
+    NotRestorable,
+    /// Somebody else has the shard now.
+    LeaseLost,
     /// The request cannot be done as it stands.
     InvalidInput,
     /// The program is set up wrongly: an absent control table or environment variable.
@@ -53,7 +63,7 @@ pub enum ErrorName {
 
 impl ErrorName {
     /// Every name.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Throttled,
         Self::TransientAws,
         Self::AccessDenied,
@@ -72,6 +82,11 @@ impl ErrorName {
         Self::RestoreNotFound,
         Self::ItemRejected,
         Self::ImportFailed,
+        Self::StreamUnsuitable,
+        Self::StreamChanged,
+        Self::HandoffExpired,
+        Self::NotRestorable,
+        Self::LeaseLost,
         Self::InvalidInput,
         Self::Config,
         Self::Interrupted,
@@ -100,6 +115,11 @@ impl ErrorName {
             Self::RestoreNotFound => "RestoreNotFound",
             Self::ItemRejected => "ItemRejected",
             Self::ImportFailed => "ImportFailed",
+            Self::StreamUnsuitable => "StreamUnsuitable",
+            Self::StreamChanged => "StreamChanged",
+            Self::HandoffExpired => "HandoffExpired",
+            Self::NotRestorable => "NotRestorable",
+            Self::LeaseLost => "LeaseLost",
             Self::InvalidInput => "InvalidInput",
             Self::Config => "Config",
             Self::Interrupted => "Interrupted",

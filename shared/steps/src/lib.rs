@@ -32,6 +32,7 @@ pub mod import_table;
 pub mod item_batches;
 pub mod item_source;
 pub mod list_snapshots;
+pub mod live_deps;
 mod load_file;
 pub mod load_part;
 pub mod pace;
@@ -59,4 +60,5 @@ pub mod write_part;
 
 pub use deps::{Deps, Observer, StopFlag};
 pub use error::{ErrorName, StepError};
+pub use live_deps::{LeaseGroups, LiveDeps, LiveObserver};
 pub use restore_deps::RestoreDeps;

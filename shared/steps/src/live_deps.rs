@@ -1,0 +1,81 @@
+//! What the live side's steps work with.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use highwater_domain::budget::{Budget, Clock};
+use highwater_domain::change_log::LogName;
+use highwater_domain::incident::Incident;
+use highwater_domain::live_control::{LiveControl, PublishedMark};
+use highwater_domain::mark::UnixSeconds;
+use highwater_domain::object_store::Stores;
+use highwater_domain::shard::ShardId;
+use highwater_domain::stream_source::StreamSource;
+use highwater_domain::table::TableDescriber;
+use highwater_domain::table_admin::TableAdmin;
+use highwater_lease::Leases;
+
+use crate::deps::StopFlag;
+
+/// The ports of the live side: handoff, change log, leases, mark.
+#[derive(Clone, Debug)]
+pub struct LiveDeps {
+    /// Reads streams.
+    pub streams: Arc<dyn StreamSource>,
+    /// Reads settings.
+    pub describer: Arc<dyn TableDescriber>,
+    /// Enables streams.
+    pub admin: Arc<dyn TableAdmin>,
+    /// Opens buckets and directories.
+    pub stores: Arc<dyn Stores>,
+    /// Keeps shards' positions and owners.
+    pub leases: Arc<dyn LeaseGroups>,
+    /// Keeps the published mark.
+    pub live: Arc<dyn LiveControl>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Is told of progress.
+    pub observer: Arc<dyn LiveObserver>,
+    /// Asks for an early, orderly end.
+    pub stop: StopFlag,
+}
+
+impl LiveDeps {
+    /// Whether a step should end as soon as it can do so without losing work.
+    #[must_use]
+    pub fn should_stop(&self, budget: &Budget) -> bool {
+        self.stop.is_set() || budget.is_spent(self.clock.now())
+    }
+}
+
+/// Opens groups of leases: a partition of the control table, or a simulator's rows.
+pub trait LeaseGroups: Debug + Send + Sync {
+    /// The leases of the group `group`, for the worker called `worker`.
+    fn group(&self, group: &str, worker: &str) -> Result<Leases, highwater_lease::Error>;
+}
+
+/// Hears of the live side's progress as it happens. Must not block.
+pub trait LiveObserver: Debug + Send + Sync {
+    /// Records of a shard are durable in the log.
+    fn logged(&self, _shard: &ShardId, _object: &LogName, _stored_bytes: u64) {}
+
+    /// A shard's position is committed up to records stamped `event_time`.
+    fn advanced(&self, _shard: &ShardId, _event_time: Option<UnixSeconds>) {}
+
+    /// A shard is read to its end, and these go on from it.
+    fn shard_ended(&self, _shard: &ShardId, _children: &[ShardId]) {}
+
+    /// This worker got or lost the right to read a shard.
+    fn owns(&self, _shard: &ShardId, _owned: bool) {}
+
+    /// Something was lost, or may have been.
+    fn incident(&self, _incident: &Incident) {}
+
+    /// The mark moved.
+    fn marked(&self, _mark: &PublishedMark) {}
+
+    /// A request failed in passing and is tried again after `wait_ms`.
+    fn retrying(&self, _what: &str, _reason: &str, _wait_ms: u64) {}
+}
+
+impl LiveObserver for crate::deps::Unobserved {}
