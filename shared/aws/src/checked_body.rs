@@ -59,6 +59,12 @@ pub(crate) enum AnswerError {
     /// The bytes do not say what became of a batch.
     #[error("the response is no answer to a batch of writes: {0}")]
     Batch(#[from] serde_json::Error),
+    /// The bytes are not an answer of stream records.
+    #[error("the response is no page of stream records: {0}")]
+    Records(#[source] serde_json::Error),
+    /// The answer does not say when it was given, which the mark of a change log is computed from.
+    #[error("the response's header Date is {0:?}, which is no time")]
+    Date(String),
 }
 
 impl AnswerError {
@@ -68,7 +74,7 @@ impl AnswerError {
             Self::Checksum { .. }
             | Self::Length { .. }
             | Self::Page(ItemFinderError::Truncated { .. }) => FailureKind::Transient,
-            Self::Batch(error) if error.is_eof() => FailureKind::Transient,
+            Self::Batch(error) | Self::Records(error) if error.is_eof() => FailureKind::Transient,
             _ => FailureKind::Corrupt,
         }
     }

@@ -1,8 +1,6 @@
 //! The one place that builds SDK configuration.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::environment::{
@@ -17,19 +15,12 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnectorSettings, SharedHttpClient, SharedHttpConnector, http_client_fn,
-};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use highwater_domain::failure::{Failure, FailureKind};
 
+use crate::http_client::{Reach, http_client};
 use crate::{
-    DynamoAdmin, DynamoDescriber, DynamoImporter, DynamoScanner, DynamoWriter, KvControlTable,
-    S3Store, endpoint,
+    DynamoAdmin, DynamoDescriber, DynamoImporter, DynamoScanner, DynamoStreams, DynamoWriter,
+    KvControlTable, S3Store, endpoint,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,6 +77,7 @@ pub struct Clients {
     aws_dynamodb: bool,
     dynamodb: aws_sdk_dynamodb::Client,
     scans: aws_sdk_dynamodb::Client,
+    streams: aws_sdk_dynamodbstreams::Client,
     s3: aws_sdk_s3::Client,
 }
 
@@ -112,6 +104,7 @@ impl Clients {
             region,
             aws_dynamodb,
             s3: aws_sdk_s3::Client::from_conf(s3_config(settings, &config)?),
+            streams: aws_sdk_dynamodbstreams::Client::from_conf(streams_config(settings, &config)?),
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
             scans: aws_sdk_dynamodb::Client::from_conf(scans),
         })
@@ -125,10 +118,14 @@ impl Clients {
             .with_initial_backoff(FIRST_BACKOFF)
             .with_max_backoff(LONGEST_BACKOFF);
         let dynamodb = self.dynamodb.config().to_builder();
+        let streams = self.streams.config().to_builder();
         let s3 = self.s3.config().to_builder();
         Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(
                 dynamodb.retry_config(retry.clone()).build(),
+            ),
+            streams: aws_sdk_dynamodbstreams::Client::from_conf(
+                streams.retry_config(retry.clone()).build(),
             ),
             s3: aws_sdk_s3::Client::from_conf(s3.retry_config(retry).build()),
             ..self
@@ -193,6 +190,12 @@ impl Clients {
     #[must_use]
     pub fn table_describer(&self) -> DynamoDescriber {
         DynamoDescriber::new(self.dynamodb())
+    }
+
+    /// The port to tables' streams. It retries.
+    #[must_use]
+    pub fn stream_source(&self) -> DynamoStreams {
+        DynamoStreams::new(self.streams.clone())
     }
 
     /// The port to a bucket.
@@ -278,6 +281,23 @@ fn dynamodb_config(
     Ok(builder.build())
 }
 
+/// Streams are another host at AWS, and the same port as everything else with the engines that stand in for it.
+fn streams_config(
+    settings: &ConnectionSettings,
+    config: &SdkConfig,
+) -> Result<aws_sdk_dynamodbstreams::Config, Failure> {
+    let url = endpoint::of_streams(settings.dynamodb(), config)?;
+    let mut builder = aws_sdk_dynamodbstreams::config::Builder::from(config)
+        .timeout_config(timeouts(DYNAMODB_ATTEMPT));
+    builder.set_endpoint_url(url.clone());
+    if url.as_deref().is_some_and(endpoint::is_loopback) {
+        builder = builder
+            .http_client(http_client(Reach::ThisMachine))
+            .credentials_provider(local_credentials(settings, config));
+    }
+    Ok(builder.build())
+}
+
 fn s3_config(
     settings: &ConnectionSettings,
     config: &SdkConfig,
@@ -332,52 +352,6 @@ fn local_credentials(
 fn or_test_credentials(found: impl ProvideCredentials + 'static) -> CredentialsProviderChain {
     let test = Credentials::new("test", "test", None, None, "a local engine takes any");
     CredentialsProviderChain::first_try("Configured", found).or_else("LocalEngine", test)
-}
-
-/// How far a client's requests go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    /// Through the proxy that the environment names, if it does.
-    Anywhere,
-    /// Never through a proxy: it would look for the engine on its own machine.
-    ThisMachine,
-}
-
-/// HTTPS by rustls with ring, whose first use costs a Lambda a tenth of what the default's does.
-///
-/// A connector is made at the first request of its kind, so that clients that are never used load no
-/// certificates; requests with the same time-outs share one, and with it its connections.
-fn http_client(reach: Reach) -> SharedHttpClient {
-    type TimeOuts = (Option<Duration>, Option<Duration>);
-    let connectors: Mutex<HashMap<TimeOuts, SharedHttpConnector>> = Mutex::default();
-    http_client_fn(move |settings, components| {
-        let timeouts = (settings.connect_timeout(), settings.read_timeout());
-        connectors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(timeouts)
-            .or_insert_with(|| connector(reach, settings, components))
-            .clone()
-    })
-}
-
-fn connector(
-    reach: Reach,
-    settings: &HttpConnectorSettings,
-    components: &RuntimeComponents,
-) -> SharedHttpConnector {
-    let mut builder = Connector::builder()
-        .connector_settings(settings.clone())
-        .proxy_config(match reach {
-            Reach::Anywhere => ProxyConfig::from_env(),
-            Reach::ThisMachine => ProxyConfig::disabled(),
-        });
-    builder.set_sleep_impl(components.sleep_impl());
-    SharedHttpConnector::new(
-        builder
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build(),
-    )
 }
 
 #[cfg(test)]

@@ -49,6 +49,12 @@ impl KvControlTable {
             .map_err(|error| self.failure("CreateTable", error))
     }
 
+    /// The table itself, for what keeps records of its own in it: leases.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
     pub(crate) fn partition(&self, name: &str) -> Partition {
         self.table.partition(name)
     }

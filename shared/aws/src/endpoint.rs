@@ -13,23 +13,49 @@ pub(crate) fn in_force(
     config: &SdkConfig,
     service_id: &str,
 ) -> Result<Option<String>, Failure> {
-    let configured = || {
-        let key = ServiceConfigKey::builder()
-            .service_id(service_id)
-            .env("AWS_ENDPOINT_URL")
-            .profile("endpoint_url")
-            .build()
-            .ok()?;
-        config.service_config()?.load_config(key)
-    };
     let url = given
         .map(str::to_owned)
-        .or_else(configured)
+        .or_else(|| configured(config, service_id))
         .or_else(|| config.endpoint_url().map(str::to_owned));
     if let Some(url) = &url {
         check(url)?;
     }
     Ok(url)
+}
+
+/// The endpoint URL in force for DynamoDB Streams; `None` where the SDK knows AWS's own.
+///
+/// A URL given on the spot is that of both services, unless it is one of AWS, where streams have a host of their
+/// own. Else `AWS_ENDPOINT_URL_DYNAMODB_STREAMS` and its kin count before DynamoDB's.
+pub(crate) fn of_streams(
+    given: Option<&str>,
+    config: &SdkConfig,
+) -> Result<Option<String>, Failure> {
+    // What is said of every service is found under each one's name, too.
+    let of_every_service = config.endpoint_url();
+    let own =
+        configured(config, "DynamoDB Streams").filter(|url| Some(url.as_str()) != of_every_service);
+    let elsewhere = given.filter(|url| !is_aws(url));
+    let url = match (elsewhere, own) {
+        (Some(given), _) => Some(given.to_owned()),
+        (None, Some(own)) => Some(own),
+        (None, None) => in_force(given, config, "DynamoDB")?.filter(|url| !is_aws(url)),
+    };
+    if let Some(url) = &url {
+        check(url)?;
+    }
+    Ok(url)
+}
+
+/// What the environment or the profile says of a service, or of all.
+fn configured(config: &SdkConfig, service_id: &str) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id(service_id)
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .ok()?;
+    config.service_config()?.load_config(key)
 }
 
 /// Refuses what is not an HTTP URL with a host.
@@ -86,7 +112,65 @@ fn host(url: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use aws_types::service_config::LoadServiceConfig;
+
     use super::*;
+
+    /// What an environment says of each service; of others, what it says of all.
+    #[derive(Debug)]
+    struct Environment(&'static [(&'static str, &'static str)]);
+
+    impl LoadServiceConfig for Environment {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            let of = |id: &str| self.0.iter().find(|(service, _)| *service == id);
+            let found = of(key.service_id()).or_else(|| of("*"))?;
+            Some(found.1.to_owned())
+        }
+    }
+
+    #[test]
+    fn streams_are_asked_where_dynamodb_is_unless_that_is_aws() {
+        const LOCAL: &str = "http://localhost:8000";
+        const OTHER: &str = "http://localhost:9000";
+        const VPC: &str = "https://vpce-1.dynamodb.eu-north-1.vpce.amazonaws.com";
+        const STREAMS: &str = "https://vpce-1.streams.dynamodb.eu-north-1.vpce.amazonaws.com";
+        type Case<'a> = (
+            Option<&'a str>,
+            &'static [(&'static str, &'static str)],
+            Option<&'a str>,
+        );
+        let cases: [Case<'_>; 10] = [
+            (None, &[], None),
+            (Some(LOCAL), &[], Some(LOCAL)),
+            (Some(LOCAL), &[("DynamoDB Streams", OTHER)], Some(LOCAL)),
+            (Some(VPC), &[], None),
+            (Some(VPC), &[("DynamoDB Streams", STREAMS)], Some(STREAMS)),
+            (None, &[("DynamoDB", LOCAL)], Some(LOCAL)),
+            (None, &[("DynamoDB", VPC)], None),
+            (None, &[("*", LOCAL)], Some(LOCAL)),
+            (None, &[("*", OTHER), ("DynamoDB", LOCAL)], Some(LOCAL)),
+            (
+                None,
+                &[
+                    ("*", OTHER),
+                    ("DynamoDB", OTHER),
+                    ("DynamoDB Streams", LOCAL),
+                ],
+                Some(LOCAL),
+            ),
+        ];
+        for (given, environment, expected) in cases {
+            let mut config = SdkConfig::builder();
+            config.set_service_config(Some(Environment(environment)));
+            if let Some((_, url)) = environment.iter().find(|(service, _)| *service == "*") {
+                config.set_endpoint_url(Some((*url).to_owned()));
+            }
+            let url = of_streams(given, &config.build()).unwrap();
+            assert_eq!(url.as_deref(), expected, "{given:?} {environment:?}");
+        }
+        let config = SdkConfig::builder().build();
+        assert!(of_streams(Some("localhost:8000"), &config).is_err());
+    }
 
     #[test]
     fn only_this_machine_is_loopback() {

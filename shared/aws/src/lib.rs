@@ -3,8 +3,8 @@
 //! [`Clients`] is the one place that builds SDK configuration. [`DynamoScanner`] reads a table page by
 //! page and keeps the items as the bytes that DynamoDB sent, [`DynamoWriter`] sends items as the bytes that
 //! a backup holds; [`S3Store`] keeps objects in a bucket; [`DynamoDescriber`] reads a table's settings
-//! verbatim, [`DynamoAdmin`] and [`DynamoImporter`] make tables from them; [`KvControlTable`] records who
-//! has done what.
+//! verbatim, [`DynamoAdmin`] and [`DynamoImporter`] make tables from them; [`DynamoStreams`] reads streams,
+//! whose records stay the bytes that came, too; [`KvControlTable`] records who has done what.
 //! Whatever fails comes back as a [`highwater_domain::failure::Failure`], judged once, in [`failure`].
 
 mod attribute_value;
@@ -14,11 +14,15 @@ mod clients;
 mod control_table;
 mod endpoint;
 pub mod failure;
+mod http_client;
+mod live_control;
 mod page_capture;
+mod record_capture;
 mod request_body;
 mod restore_control;
 mod s3_listing;
 mod s3_store;
+mod stream_source;
 mod table_admin;
 mod table_describer;
 mod table_importer;
@@ -29,6 +33,7 @@ mod url_key;
 pub use clients::{Clients, ConnectionSettings};
 pub use control_table::KvControlTable;
 pub use s3_store::S3Store;
+pub use stream_source::DynamoStreams;
 pub use table_admin::DynamoAdmin;
 pub use table_describer::DynamoDescriber;
 pub use table_importer::DynamoImporter;

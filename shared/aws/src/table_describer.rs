@@ -150,6 +150,10 @@ impl TableDescriber for DynamoDescriber {
     }
 
     /// One call, not four: this is asked before every round of a scan.
+    async fn description(&self, table: &str) -> Result<Value, Failure> {
+        self.table(table).await
+    }
+
     async fn table_id(&self, table: &str) -> Result<Option<String>, Failure> {
         let description = self.table(table).await?;
         Ok(description

@@ -22,6 +22,14 @@ pub enum ConfigError {
         /// What it is for.
         meaning: &'static str,
     },
+    /// A variable says nothing that can be used.
+    #[error("environment variable {name}: {reason}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with its value.
+        reason: String,
+    },
 }
 
 impl Config {

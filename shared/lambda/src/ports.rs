@@ -3,15 +3,22 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use highwater_aws::Clients;
+use highwater_aws::{Clients, KvControlTable};
 use highwater_domain::budget::Clock;
+use highwater_domain::change_log::LogName;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::UnixMillis;
+use highwater_domain::incident::Incident;
 use highwater_domain::layout::Destination;
+use highwater_domain::live_control::PublishedMark;
+use highwater_domain::mark::UnixSeconds;
 use highwater_domain::object_store::{ObjectStore, Stores};
 use highwater_domain::restore::LoadTotals;
+use highwater_domain::shard::ShardId;
 use highwater_domain::snapshot::PartRow;
+use highwater_lease::{Leases, Settings};
 use highwater_steps::Observer;
+use highwater_steps::live_deps::{LeaseGroups, LiveObserver};
 
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +49,27 @@ impl Stores for S3Stores {
                 "a Lambda function can write to s3:// only",
             )),
         }
+    }
+}
+
+/// Leases in the control table, each group a partition of its own.
+#[derive(Clone, Debug)]
+pub struct KvLeaseGroups {
+    table: KvControlTable,
+    settings: Settings,
+}
+
+impl KvLeaseGroups {
+    /// Groups of leases in `table`, with these times and limits.
+    #[must_use]
+    pub fn new(table: KvControlTable, settings: Settings) -> Self {
+        Self { table, settings }
+    }
+}
+
+impl LeaseGroups for KvLeaseGroups {
+    fn group(&self, group: &str, worker: &str) -> Result<Leases, highwater_lease::Error> {
+        Leases::new(self.table.table(), group, worker, self.settings)
     }
 }
 
@@ -77,5 +105,44 @@ impl Observer for LoggingObserver {
 
     fn segment_done(&self, segment: u32) {
         tracing::info!(segment, "segment done");
+    }
+}
+
+impl LiveObserver for LoggingObserver {
+    fn logged(&self, shard: &ShardId, object: &LogName, stored_bytes: u64) {
+        tracing::info!(
+            %shard,
+            first = %object.first,
+            last = %object.last,
+            records = object.count,
+            stored_bytes,
+            "records logged"
+        );
+    }
+
+    fn advanced(&self, shard: &ShardId, event_time: Option<UnixSeconds>) {
+        let event_time = event_time.map(|second| second.0);
+        tracing::debug!(%shard, event_time, "position committed");
+    }
+
+    fn shard_ended(&self, shard: &ShardId, children: &[ShardId]) {
+        let children = children.iter().map(ShardId::as_str).collect::<Vec<_>>();
+        tracing::info!(%shard, ?children, "shard read to its end");
+    }
+
+    fn owns(&self, shard: &ShardId, owned: bool) {
+        tracing::info!(%shard, owned, "lease changed hands");
+    }
+
+    fn incident(&self, incident: &Incident) {
+        tracing::error!(?incident, "incident");
+    }
+
+    fn marked(&self, mark: &PublishedMark) {
+        tracing::info!(?mark, "mark published");
+    }
+
+    fn retrying(&self, what: &str, reason: &str, wait_ms: u64) {
+        tracing::warn!(what, reason, wait_ms, "request failed, trying again");
     }
 }

@@ -9,24 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 #[allow(
     clippy::wildcard_imports,
     reason = "two types per operation, all named after it"
 )]
 use s3s::dto::*;
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tokio::sync::RwLock;
 
 use crate::error::LocalError;
-
-/// The longest name of one file, on every file system in common use.
-const FILE_NAME_BYTES: usize = 255;
-
-/// An upload id is a UUID.
-const UPLOAD_ID_BYTES: usize = 36;
+use crate::long_keys::{FiledAs, fits, remove_if_there};
 
 #[derive(Debug)]
 pub(crate) struct AtomicS3 {
@@ -62,11 +55,10 @@ impl AtomicS3 {
                 key
             ));
         }
-        let longest = key.split('/').map(str::len).max().unwrap_or(0);
-        if longest > FILE_NAME_BYTES || metadata_file(bucket, key).len() > FILE_NAME_BYTES {
+        if !fits(key) {
             return Err(s3_error!(
                 KeyTooLongError,
-                "this S3 keeps objects as files and the key is too long for a file name"
+                "the key is longer than 1024 bytes, or one of its components than the 255 of a file name"
             ));
         }
         Ok(bucket_folder.join(key))
@@ -81,42 +73,28 @@ impl AtomicS3 {
         }
     }
 
-    /// Removes what `s3s-fs` keeps beside an object, so that the next of that name begins afresh.
-    fn forget_metadata(&self, bucket: &str, key: &str) -> S3Result<()> {
-        for name in [metadata_file(bucket, key), info_file(bucket, key)] {
-            remove_if_there(&self.root.join(name))?;
+    /// Removes an object with all that is kept of it, so that the next of that name begins afresh.
+    async fn delete(&self, bucket: &str, key: &str) -> S3Result<()> {
+        let path = self.object(bucket, key)?;
+        let lock = self.locks.of(bucket, key);
+        let _alone = lock.write().await;
+        if path.is_file() {
+            remove_if_there(&path).map_err(broken)?;
+            let filed = FiledAs::of(bucket, key);
+            filed.remove(&self.root).map_err(broken)?;
         }
         Ok(())
     }
 }
 
-fn remove_if_there(path: &Path) -> S3Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(s3_error!(error, InternalError))
-        }
-        _ => Ok(()),
-    }
+/// Says to `s3s-fs` where the object is.
+fn file_as(bucket: &mut String, key: &mut String) {
+    let filed = FiledAs::of(bucket, key);
+    (*bucket, *key) = (filed.bucket, filed.key);
 }
 
-/// Where `s3s-fs` keeps user metadata.
-fn metadata_file(bucket: &str, key: &str) -> String {
-    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    format!(
-        ".bucket-{}.object-{}.metadata.json",
-        encode(bucket),
-        encode(key)
-    )
-}
-
-/// Where `s3s-fs` keeps checksums and the `ETag`.
-fn info_file(bucket: &str, key: &str) -> String {
-    let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    format!(
-        ".bucket-{}.object-{}.internal.json",
-        encode(bucket),
-        encode(key)
-    )
+fn broken(error: std::io::Error) -> S3Error {
+    s3_error!(error, InternalError)
 }
 
 /// One lock for each key that somebody works on.
@@ -145,59 +123,78 @@ type Answer<T> = S3Result<S3Response<T>>;
 
 #[async_trait]
 impl S3 for AtomicS3 {
-    async fn put_object(&self, req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
+    async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let path = self.object(&bucket, &key)?;
+        let filed = FiledAs::of(&bucket, &key);
+        (req.input.bucket, req.input.key) = (filed.bucket.clone(), filed.key.clone());
         let lock = self.locks.of(&bucket, &key);
         let _alone = lock.write().await;
         let was_there = path.is_file();
+        filed.prepare(&self.root, &path).map_err(broken)?;
         let answer = self.files.put_object(req).await;
-        if answer.is_err() && !was_there && path.is_file() {
+        if answer.is_ok() {
+            filed.reveal(&self.root, &path).map_err(broken)?;
+        } else if filed.is_by_hash() {
+            filed.take_back(&self.root, &path).map_err(broken)?;
+        } else if !was_there && path.is_file() {
             // The object was in place before its checksum was found to be wrong.
-            std::fs::remove_file(&path).map_err(|error| s3_error!(error, InternalError))?;
+            filed.remove(&self.root).map_err(broken)?;
         }
         answer
     }
 
     async fn complete_multipart_upload(
         &self,
-        req: S3Request<CompleteMultipartUploadInput>,
+        mut req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let path = self.object(&bucket, &key)?;
+        let filed = FiledAs::of(&bucket, &key);
+        (req.input.bucket, req.input.key) = (filed.bucket.clone(), filed.key.clone());
         let lock = self.locks.of(&bucket, &key);
         let _alone = lock.write().await;
-        if !path.is_file() {
-            self.forget_metadata(&bucket, &key)?;
-        } else if req.input.if_none_match.is_none() {
-            // A replaced object's checksums would be taken for the new one's.
-            remove_if_there(&self.root.join(info_file(&bucket, &key)))?;
+        filed.prepare(&self.root, &path).map_err(broken)?;
+        if !path.is_file() || req.input.if_none_match.is_none() {
+            // A replaced or deleted object's checksums would be taken for the new one's.
+            remove_if_there(&self.root.join(filed.info_file())).map_err(broken)?;
         }
-        self.files.complete_multipart_upload(req).await
+        if !path.is_file() {
+            remove_if_there(&self.root.join(filed.metadata_file())).map_err(broken)?;
+        }
+        let mut answer = self.files.complete_multipart_upload(req).await?;
+        filed.reveal(&self.root, &path).map_err(broken)?;
+        if let Some(outcome) = answer.output.future.take() {
+            answer.output.future = Some(Box::pin(async move {
+                let mut output = outcome.await?;
+                (output.bucket, output.key) = (Some(bucket), Some(key));
+                Ok(output)
+            }));
+        }
+        Ok(answer)
     }
 
-    async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
+    async fn copy_object(&self, mut req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
-        self.object(&bucket, &key)?;
-        if let CopySource::Bucket { bucket, key, .. } = &req.input.copy_source {
+        let path = self.object(&bucket, &key)?;
+        let filed = FiledAs::of(&bucket, &key);
+        (req.input.bucket, req.input.key) = (filed.bucket.clone(), filed.key.clone());
+        if let CopySource::Bucket { bucket, key, .. } = &mut req.input.copy_source {
             self.existing(bucket, key)?;
+            let source = FiledAs::of(bucket, key);
+            (*bucket, *key) = (source.bucket.into(), source.key.into());
         }
         let lock = self.locks.of(&bucket, &key);
         let _alone = lock.write().await;
-        self.files.copy_object(req).await
+        filed.prepare(&self.root, &path).map_err(broken)?;
+        let answer = self.files.copy_object(req).await?;
+        filed.reveal(&self.root, &path).map_err(broken)?;
+        Ok(answer)
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
-        let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
-        let path = self.object(&bucket, &key)?;
-        let lock = self.locks.of(&bucket, &key);
-        let _alone = lock.write().await;
-        if !path.is_file() {
-            return Ok(S3Response::new(DeleteObjectOutput::default()));
-        }
-        let answer = self.files.delete_object(req).await?;
-        self.forget_metadata(&bucket, &key)?;
-        Ok(answer)
+        self.delete(&req.input.bucket, &req.input.key).await?;
+        Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
     async fn delete_objects(
@@ -208,13 +205,7 @@ impl S3 for AtomicS3 {
         let mut output = DeleteObjectsOutput::default();
         let mut deleted = Vec::new();
         for ObjectIdentifier { key, .. } in req.input.delete.objects {
-            let path = self.object(&bucket, &key)?;
-            let lock = self.locks.of(&bucket, &key);
-            let _alone = lock.write().await;
-            if path.is_file() {
-                std::fs::remove_file(&path).map_err(|error| s3_error!(error, InternalError))?;
-                self.forget_metadata(&bucket, &key)?;
-            }
+            self.delete(&bucket, &key).await?;
             deleted.push(DeletedObject {
                 key: Some(key),
                 ..DeletedObject::default()
@@ -224,36 +215,36 @@ impl S3 for AtomicS3 {
         Ok(S3Response::new(output))
     }
 
-    async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+    async fn get_object(&self, mut req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let lock = self.locks.of(&req.input.bucket, &req.input.key);
         let _shared = lock.read().await;
         self.existing(&req.input.bucket, &req.input.key)?;
+        file_as(&mut req.input.bucket, &mut req.input.key);
         // The open file stays what it is even if the key gets another one while its bytes are sent.
         self.files.get_object(req).await
     }
 
-    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
+    async fn head_object(&self, mut req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
         let lock = self.locks.of(&req.input.bucket, &req.input.key);
         let _shared = lock.read().await;
         self.existing(&req.input.bucket, &req.input.key)?;
+        file_as(&mut req.input.bucket, &mut req.input.key);
         self.files.head_object(req).await
     }
 
     async fn create_multipart_upload(
         &self,
-        req: S3Request<CreateMultipartUploadInput>,
+        mut req: S3Request<CreateMultipartUploadInput>,
     ) -> Answer<CreateMultipartUploadOutput> {
-        self.object(&req.input.bucket, &req.input.key)?;
-        let kept = metadata_file(&req.input.bucket, &req.input.key).len();
-        if kept + ".upload-".len() + UPLOAD_ID_BYTES > FILE_NAME_BYTES {
-            return Err(s3_error!(
-                KeyTooLongError,
-                "this S3 keeps uploads as files and the key is too long for a file name"
-            ));
-        }
-        self.files.create_multipart_upload(req).await
+        let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        self.object(&bucket, &key)?;
+        file_as(&mut req.input.bucket, &mut req.input.key);
+        let mut answer = self.files.create_multipart_upload(req).await?;
+        (answer.output.bucket, answer.output.key) = (Some(bucket), Some(key));
+        Ok(answer)
     }
 
+    // The parts of an upload are filed by its id alone.
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
         self.files.upload_part(req).await
     }
@@ -264,8 +255,9 @@ impl S3 for AtomicS3 {
 
     async fn abort_multipart_upload(
         &self,
-        req: S3Request<AbortMultipartUploadInput>,
+        mut req: S3Request<AbortMultipartUploadInput>,
     ) -> Answer<AbortMultipartUploadOutput> {
+        file_as(&mut req.input.bucket, &mut req.input.key);
         self.files.abort_multipart_upload(req).await
     }
 

@@ -1,37 +1,63 @@
 //! A DynamoDB inside this process.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use dynoxide::server::serve_with_shutdown;
 use dynoxide::types::Item;
 use dynoxide::{Database, ImportOptions};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::LocalError;
+use crate::stream_answers::StreamAnswers;
+use crate::streams_front;
+use crate::virtual_shards::StreamShape;
 
 /// A DynamoDB on a loopback port, in memory or in one file. It stops when dropped.
 ///
-/// Streams, parallel scans, transactions and conditional writes behave as the service's; throttles,
-/// shard splits, trims and eventual reads do not exist. Scan order is the keys' own, not a hash's,
-/// and `ScannedCount` is one too high for each page that the 1 MB limit cut.
+/// Parallel scans, transactions and conditional writes behave as the service's; throttles and eventual
+/// reads do not exist. Scan order is the keys' own, not a hash's, and `ScannedCount` is one too high for
+/// each page that the 1 MB limit cut.
+///
+/// Streams need [`start_with`](Self::start_with) or [`open_with`](Self::open_with): these cut them into
+/// shards that roll over, split and are trimmed. Without, a stream is one shard with an id of its own
+/// kind, which is listed as closed while it is open.
 pub struct EmbeddedDynamoDb {
     endpoint_url: String,
+    /// The engine's own, behind the front.
+    address: SocketAddr,
     database: Database,
     stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+    front: Option<Front>,
+}
+
+/// What answers the calls of streams.
+struct Front {
+    answers: Arc<StreamAnswers>,
+    stop: watch::Sender<()>,
     server: JoinHandle<()>,
 }
 
 impl EmbeddedDynamoDb {
     /// Starts an empty DynamoDB in memory.
     pub async fn start() -> Result<Self, LocalError> {
-        let database = Database::memory().map_err(|error| LocalError::Database {
-            path: ":memory:".into(),
-            reason: error.to_string(),
-        })?;
-        Self::serve(database).await
+        Self::serve(in_memory()?).await
+    }
+
+    /// As [`start`](Self::start), with streams of this shape.
+    pub async fn start_with(shape: StreamShape) -> Result<Self, LocalError> {
+        Self::serve(in_memory()?).await?.fronted(shape).await
+    }
+
+    /// As [`open`](Self::open), with streams of this shape. The same shape on the same file gives the same
+    /// shards; of each table, the stream that was enabled last.
+    pub async fn open_with(path: &Path, shape: StreamShape) -> Result<Self, LocalError> {
+        Self::open(path).await?.fronted(shape).await
     }
 
     /// Starts a DynamoDB on the database file `path`, made with its folder if it is not there.
@@ -85,8 +111,21 @@ impl EmbeddedDynamoDb {
         })
     }
 
+    /// Lets every stream record written so far be trimmed, as 24 hours do.
+    ///
+    /// Without streams of a shape this does nothing.
+    pub fn trim_streams(&self) {
+        if let Some(front) = &self.front {
+            front.answers.trim();
+        }
+    }
+
     /// Stops and waits until requests at work are answered and connections are closed.
     pub async fn stop(mut self) {
+        if let Some(front) = self.front.take() {
+            let _ = front.stop.send(());
+            let _ = front.server.await;
+        }
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
@@ -113,10 +152,32 @@ impl EmbeddedDynamoDb {
         });
         Ok(Self {
             endpoint_url: format!("http://{address}"),
+            address,
             database,
             stop: Some(stop),
             server,
+            front: None,
         })
+    }
+
+    /// Puts the streams in front of the engine, at a port that does both.
+    async fn fronted(mut self, shape: StreamShape) -> Result<Self, LocalError> {
+        let failed = |source| LocalError::Listen {
+            engine: "DynamoDB",
+            source,
+        };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let answers = Arc::new(StreamAnswers::new(self.database.clone(), shape));
+        let (stop, stopped) = watch::channel(());
+        let serve = streams_front::serve(listener, self.address, Arc::clone(&answers), stopped);
+        self.endpoint_url = format!("http://{address}");
+        self.front = Some(Front {
+            answers,
+            stop,
+            server: tokio::spawn(serve),
+        });
+        Ok(self)
     }
 }
 
@@ -126,6 +187,13 @@ impl fmt::Debug for EmbeddedDynamoDb {
             .field("endpoint_url", &self.endpoint_url)
             .finish_non_exhaustive()
     }
+}
+
+fn in_memory() -> Result<Database, LocalError> {
+    Database::memory().map_err(|error| LocalError::Database {
+        path: ":memory:".into(),
+        reason: error.to_string(),
+    })
 }
 
 fn open_database(path: &Path) -> Result<Database, LocalError> {

@@ -25,9 +25,8 @@ const LOCK_FILE: &str = ".highwater-s3.lock";
 /// Address buckets by path (`force_path_style`). Any credentials do. `If-None-Match: *` has exactly
 /// one winner, and a reader sees an object with its metadata or not at all.
 ///
-/// Not as AWS: a key must be a valid relative path without `.`, `..` or empty components, its base64
-/// with the bucket's must fit a file name (some 150 bytes in all), and `a` cannot be an object
-/// while `a/b` is one. Uploads are held in memory until they are whole; checksums of the parts of a
+/// Not as AWS: a key must be a valid relative path without `.`, `..` or empty components, none of
+/// which is longer than a file name may be (255 bytes), and `a` cannot be an object while `a/b` is one. Uploads are held in memory until they are whole; checksums of the parts of a
 /// multipart upload are not kept; presigned URLs are not understood.
 pub struct EmbeddedS3 {
     endpoint_url: String,

@@ -10,11 +10,17 @@ mod directory_store;
 mod embedded_dynamodb;
 mod embedded_s3;
 mod error;
+mod long_keys;
 mod seed;
 mod signed_upload;
+mod stream_answers;
+mod stream_wire;
+mod streams_front;
+mod virtual_shards;
 mod whole_file;
 
 pub use directory_store::DirectoryStore;
 pub use embedded_dynamodb::EmbeddedDynamoDb;
 pub use embedded_s3::EmbeddedS3;
 pub use error::LocalError;
+pub use virtual_shards::StreamShape;

@@ -4,9 +4,13 @@ use highwater_domain::backup_source::{Packing, SourceKind};
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::import_request::ImportSource;
 use highwater_domain::key::{KeyAttribute, KeySchema, ScalarType};
+use highwater_domain::mark::{Grade, UnixSeconds};
 use highwater_domain::restore::{
     Engine, FileCheckpoint, LoadTotals, OnExisting, RestoreId, RestoreRecord, SourceFacts,
 };
+use highwater_domain::restore_point::{Needs, RESTORE_POINT_VERSION, RestorePoint, Side};
+use highwater_domain::sequence_number::Generation;
+use highwater_domain::shard::StreamView;
 use highwater_domain::snapshot::Status;
 use highwater_domain::table_admin::{ChangeCall, TableChange};
 use highwater_domain::table_plan::{NotRestored, TablePlan};
@@ -47,6 +51,37 @@ pub fn restore_record(id: &RestoreId) -> RestoreRecord {
         status: Status::Failed,
         ended_at: Some(UnixMillis(1_768_385_930_623)),
         error: Some("line \u{2028} of \"text\"".to_owned()),
+        point: Some(point()),
+        materialize: Some("s3://bucket/pre fix/\u{e9}".to_owned()),
+    }
+}
+
+fn point() -> RestorePoint {
+    RestorePoint {
+        version: RESTORE_POINT_VERSION,
+        at: UnixSeconds(1_768_385_930),
+        table_arn: "arn:aws:dynamodb:eu-north-1:123456789012:table/orders".to_owned(),
+        snapshot_id: "01768385930622-efd1a093".parse().unwrap(),
+        snapshot: "s3://bucket/pre fix/orders/AWSDynamoDB/01768385930622-efd1a093".to_owned(),
+        generation: Generation(3),
+        stream_label: "2026-01-14T10:18:50.622".to_owned(),
+        view: StreamView::NewAndOldImages,
+        grade: Grade::Rolled,
+        mark: UnixSeconds(1_768_386_000),
+        needs: Needs {
+            from: UnixSeconds(1_768_385_900),
+            until: UnixSeconds(1_768_385_990),
+        },
+        side: Side::Undo,
+        log: "s3://bucket/pre fix/orders/log/2026-01-14T10:18:50.622".to_owned(),
+        shards: 7,
+        objects: 9_007_199_254_740_993,
+        stored_bytes: 1 << 50,
+        fingerprint: "e3b0c442".repeat(8),
+        buckets: 16,
+        stamp_margin_s: 60,
+        work: "file:///var/lib/high water".to_owned(),
+        bound: vec!["the whole second is \"in\"".to_owned(), String::new()],
     }
 }
 
@@ -112,6 +147,7 @@ fn load_totals(lines: u64) -> LoadTotals {
         deleted: lines / 4,
         existing: 1,
         filtered: 2,
+        superseded: 4,
         rejected: 3,
         plain_bytes: lines << 20,
         consumed_capacity: 0.5,

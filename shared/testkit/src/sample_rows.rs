@@ -1,12 +1,61 @@
 //! Rows of the control table with every field set to something that a careless table would lose.
 
+use highwater_domain::handoff::{HANDOFF_VERSION, Handoff, HandoffShard};
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::key::{Key, KeyAttribute, KeySchema, KeyValue, ScalarType};
+use highwater_domain::lineage::{Oddity, Position};
+use highwater_domain::mark::Grade;
+use highwater_domain::materialized::Materialized;
 use highwater_domain::scan::ScanTotals;
 use highwater_domain::selection::Selection;
+use highwater_domain::sequence_number::{Generation, ShardOrdinal};
+use highwater_domain::shard::{Shard, StreamView};
 use highwater_domain::snapshot::{
     Checkpoint, Compression, PartId, PartRow, PartTotals, SnapshotRecord, Status, Verified,
 };
+
+/// A handoff.
+#[must_use]
+pub fn handoff() -> Handoff {
+    let shard = |id: &str, end: Option<&str>| Shard {
+        id: id.parse().unwrap(),
+        parent: Some("shardId-00000001768380000000-00000000".parse().unwrap()),
+        start: "100000000003498069978".parse().unwrap(),
+        end: end.map(|end| end.parse().unwrap()),
+    };
+    let closed = shard(
+        "shardId-00000001768385930622-efd1a093",
+        Some("9999999999999999999999999999999999999999"),
+    );
+    let open = shard("shardId-00000001768385930623-efd1a094", None);
+    Handoff {
+        version: HANDOFF_VERSION,
+        table_arn: "arn:aws:dynamodb:eu-north-1:123456789012:table/orders".to_owned(),
+        table_id: Some("1f6b3c62-0a5a-4bb4-9d27-1f0f0c5b1a2e".to_owned()),
+        stream_arn:
+            "arn:aws:dynamodb:eu-north-1:123456789012:table/orders/stream/2026-01-14T10:18:50.622"
+                .to_owned(),
+        stream_label: "2026-01-14T10:18:50.622".to_owned(),
+        generation: Generation(65_535),
+        view: StreamView::NewImage,
+        captured_at: UnixMillis(1_768_385_930_700),
+        log_from: UnixMillis(1_768_385_990_622),
+        shards: vec![
+            HandoffShard {
+                resume: Some(Position::After(closed.start.clone())),
+                shard: closed,
+                ordinal: ShardOrdinal(1_768_385_930_622),
+            },
+            HandoffShard {
+                shard: open,
+                ordinal: ShardOrdinal(u64::from(u32::MAX) << 20),
+                resume: None,
+            },
+        ],
+        oddities: vec![Oddity::Unsettled],
+        expired: true,
+    }
+}
 
 /// The record of a snapshot.
 #[must_use]
@@ -48,6 +97,9 @@ pub fn record(id: &SnapshotId) -> SnapshotRecord {
         max_items: u64::from(u32::MAX) + 7,
         compression: Compression::Zstd,
         part_bytes: 64 << 20,
+        with_stream: true,
+        handoff: Some(handoff()),
+        no_handoff: Some("the stream\u{2019}s view is \"KEYS_ONLY\"".to_owned()),
         started_at: UnixMillis(1_768_385_930_622),
         estimated_items: 9_007_199_254_740_993,
         estimated_bytes: 1 << 50,
@@ -61,6 +113,12 @@ pub fn record(id: &SnapshotId) -> SnapshotRecord {
             }),
             totals: totals(5),
         },
+        materialized: Some(Materialized {
+            at: "2026-01-14T10:00:00.000Z".to_owned(),
+            snapshot: "s3://bucket/pre fix/orders/AWSDynamoDB/01768385930622-efd1a093".to_owned(),
+            log: "s3://bucket/pre fix/orders/log/".to_owned(),
+            grade: Grade::Assumed,
+        }),
     }
 }
 

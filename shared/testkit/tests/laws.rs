@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use highwater_domain::control_table::ControlTable;
 use highwater_domain::failure::FailureKind;
+use highwater_domain::live_control::LiveControl;
 use highwater_domain::object_store::{NewObject, ObjectStore};
 use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::table::TableDescriber;
@@ -11,11 +12,13 @@ use highwater_domain::table_admin::TableAdmin;
 use highwater_domain::table_writer::{TableWriter, WriteOp};
 use highwater_local::DirectoryStore;
 use highwater_testkit::conformance::{
-    control_table, object_store, restore_control, table_admin, table_scanner, table_writer,
+    control_table, live_control, object_store, restore_control, table_admin, table_scanner,
+    table_writer,
 };
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_control::FakeControl;
+use highwater_testkit::fake_live_control::FakeLiveControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::fake_table::{FakeTable, string_key};
 use highwater_testkit::intercepted::Intercepted;
@@ -65,6 +68,12 @@ async fn the_fake_control_table_keeps_the_laws_of_restores() {
     let table: Arc<dyn RestoreControl> = fake.clone();
     restore_control::every_law(&table).await;
     assert!(!fake.is_empty(), "restores are rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fake_marks_keep_the_laws() {
+    let table: Arc<dyn LiveControl> = Arc::new(FakeLiveControl::new());
+    live_control::every_law(&table).await;
 }
 
 #[tokio::test]

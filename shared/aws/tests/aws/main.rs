@@ -8,10 +8,12 @@
 
 mod clients;
 mod control_table;
+mod embedded_streams;
 mod loopback;
 mod restored_settings;
 mod s3_store;
 mod scanned_engine;
+mod stream_source;
 mod table_admin;
 mod table_describer;
 mod table_importer;

@@ -69,6 +69,48 @@ pub async fn odd_keys_name_themselves_or_are_refused(store: &dyn ObjectStore) {
     assert!(everything(store, prefix).await.is_empty());
 }
 
+/// Keys of up to 1024 bytes are keys, as long as none of their components is longer than a file name.
+pub async fn long_keys_are_keys(store: &dyn ObjectStore) {
+    let folder = "conformance/long";
+    // A record of a change log, and the longest that there can be.
+    let logged = format!(
+        "{folder}/{}/log/2026-01-14T10:18:50.622/shardId-00000001768385930622-efd1a093/{}-{}-1000.jsonl.zst",
+        "t".repeat(200),
+        "1".repeat(40),
+        "2".repeat(40),
+    );
+    let mut longest = format!("{folder}/longest");
+    while longest.len() < 1024 {
+        let component = (1024 - longest.len() - 1).min(200);
+        longest = format!("{longest}/{}", "k".repeat(component.max(1)));
+    }
+    assert_eq!(longest.len(), 1024);
+    let mut keys = vec![logged, longest];
+    keys.extend([90, 120, 150, 180, 255].map(|length| format!("{folder}/{}", "n".repeat(length))));
+    for key in &keys {
+        created(store, key, "first").await;
+        let again = store.create(object(key, "second")).await.unwrap();
+        assert_eq!(again, Creation::Exists, "{} bytes", key.len());
+        assert_eq!(store.read(key).await.unwrap().unwrap(), "first");
+        store.replace(object(key, "replaced")).await.unwrap();
+        assert_eq!(store.read(key).await.unwrap().unwrap(), "replaced");
+    }
+    let listed = everything(store, &format!("{folder}/")).await;
+    let mut listed: Vec<String> = listed.into_iter().map(|found| found.key).collect();
+    listed.sort();
+    let mut expected = keys.clone();
+    expected.sort();
+    assert_eq!(listed, expected);
+    store.delete(&keys).await.unwrap();
+    assert!(everything(store, &format!("{folder}/")).await.is_empty());
+    for key in &keys {
+        assert!(store.read(key).await.unwrap().is_none(), "{key}");
+        created(store, key, "anew").await;
+        assert_eq!(store.read(key).await.unwrap().unwrap(), "anew");
+    }
+    store.delete(&keys).await.unwrap();
+}
+
 /// `..` and its like are plain names, or refused; they never reach another object.
 pub async fn escaping_keys_touch_nothing_else(store: &dyn ObjectStore) {
     let victim = "conformance/escape/victim";

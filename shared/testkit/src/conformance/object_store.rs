@@ -23,6 +23,7 @@ pub async fn every_law(store: &Arc<dyn ObjectStore>) {
     an_encoding_changes_no_bytes(&**store).await;
     object_keys::odd_keys_name_themselves_or_are_refused(&**store).await;
     object_keys::escaping_keys_touch_nothing_else(&**store).await;
+    object_keys::long_keys_are_keys(&**store).await;
     object_listing::listings_page_in_byte_order(&**store).await;
     object_listing::folders_are_listed_once(&**store).await;
     deletes_are_idempotent(&**store).await;
