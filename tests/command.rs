@@ -10,6 +10,7 @@
 )]
 
 mod command {
+    mod audits;
     mod backups;
     mod corrupt_backups;
     mod demo;
@@ -20,8 +21,12 @@ mod command {
     mod dump;
     mod environment;
     mod extreme_items;
+    mod follows;
     mod full_disk;
+    mod handoffs;
     mod kills;
+    mod live_stage;
+    mod live_statuses;
     mod load_paces;
     mod load_variables;
     mod loads;

@@ -11,8 +11,10 @@ mod functions {
     mod crash;
     mod deadlines;
     mod errors;
+    mod local_mapping;
     mod race;
     mod sample_events;
     mod whole_backup;
+    mod whole_log;
     mod whole_restore;
 }

@@ -4,13 +4,17 @@
     reason = "doc comments are the help text here, not Markdown"
 )]
 
+pub mod audit;
 pub mod backup;
 pub mod diff;
 pub mod dump;
 mod dyndump_env;
 pub mod dyndump_place;
 mod existing;
+pub mod follow;
+pub mod materialize;
 pub mod restore;
+pub mod status;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -36,13 +40,16 @@ Examples:
   highwater backup orders --to s3://my-bucket/backups   back up a table
   highwater backup orders --to file:///var/backups --read-percent 20
   highwater backup --resume 01768385930622-efd1a093     go on with one that was stopped
+  highwater follow orders --to s3://my-bucket/backups   keep its change log, to restore to any second
+  highwater status s3://my-bucket/backups               up to which second, and what needs a person
   highwater restore 01768385930622-efd1a093 --from s3://my-bucket/backups --to orders-restored
+  highwater restore s3://my-bucket/backups/orders --at -2h --to orders-restored
   highwater verify 01768385930622-efd1a093 --from s3://my-bucket/backups --table orders
   highwater diff orders orders-restored                 which keys differ
   highwater list s3://my-bucket/backups                 which backups are there
   highwater info 01768385930622-efd1a093 --from s3://my-bucket/backups
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 compared and different,
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 compared and different, or in need of a person,
 130 or 143 stopped by a signal (a backup or restore can be resumed).";
 
 /// Back up Amazon DynamoDB tables to S3, resumable at every step, in the format of AWS's own exports.
@@ -95,6 +102,7 @@ fn frozen_flag(command: &str, given: &ArgMatches) -> Option<&'static str> {
     let frozen: &[&str] = match command {
         "backup" if given.get_one::<SnapshotId>("resume").is_some() => &backup::FROZEN,
         "restore" if given.get_one::<RestoreId>("resume").is_some() => &restore::FROZEN,
+        "materialize" if given.get_one::<RestoreId>("resume").is_some() => &materialize::FROZEN,
         _ => return None,
     };
     frozen
@@ -235,6 +243,8 @@ pub enum Command {
     Backup(Box<backup::Backup>),
     /// Restore any backup into a new table with all its settings, or into one that exists.
     Restore(Box<restore::Restore>),
+    /// Make a new backup of what a table was at a second, from a backup and the change log; no table is touched.
+    Materialize(Box<materialize::Materialize>),
     /// Fill a table from a file, standard input or a backup: dyndump's `load`.
     Load(Box<restore::Load>),
     /// Write a table's items to a file, standard output or S3 as lines: what dyndump does.
@@ -243,6 +253,12 @@ pub enum Command {
     Verify(Box<verify::Verify>),
     /// Compare two tables or backups, and list the keys that differ.
     Diff(Box<diff::Diff>),
+    /// Write a table's stream to its change log, record by record, so that it can be restored to any second.
+    Follow(Box<follow::Follow>),
+    /// Hold the change log against the stream, fill in what it lacks, and move the mark.
+    Audit(Box<audit::Audit>),
+    /// Show how tables stand: backups, change log, mark, losses, and what needs a person.
+    Status(status::Status),
     /// List the backups at a place.
     List(List),
     /// Show one backup, also while it is being made.

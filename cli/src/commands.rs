@@ -1,12 +1,16 @@
 //! One file per command.
 
+mod audit;
 mod backup;
 mod delete;
 mod diff;
 mod dump;
+mod follow;
 mod info;
 mod list;
+mod materialize;
 mod restore;
+mod status;
 mod verify;
 
 use crate::args::{Args, Command};
@@ -14,15 +18,21 @@ use crate::console::Console;
 use crate::demo;
 use crate::error::CliError;
 
+pub use self::status::TableStatus;
+
 /// Runs the command that was asked for.
 pub async fn run(args: &Args, console: Console) -> Result<(), CliError> {
     match &args.command {
         Command::Backup(backup) => backup::run(backup, &args.global, console).await,
         Command::Restore(restore) => restore::run(restore, &args.global, console).await,
+        Command::Materialize(it) => materialize::run(it, &args.global, console).await,
         Command::Load(load) => restore::load(load, &args.global, console).await,
         Command::Dump(dump) => Box::pin(dump::run(dump, &args.global, console)).await,
         Command::Verify(verify) => Box::pin(verify::run(verify, &args.global, console)).await,
         Command::Diff(diff) => Box::pin(diff::run(diff, &args.global, console)).await,
+        Command::Follow(it) => Box::pin(follow::run(it, &args.global, console)).await,
+        Command::Audit(audit) => Box::pin(audit::run(audit, &args.global, console)).await,
+        Command::Status(it) => Box::pin(status::run(it, &args.global, console)).await,
         Command::List(list) => list::run(list, &args.global, console).await,
         Command::Info(info) => info::run(info, &args.global, console).await,
         Command::Delete(delete) => delete::run(delete, &args.global, console).await,

@@ -10,10 +10,11 @@ use highwater_domain::layout::Destination;
 use highwater_domain::object_store::{ObjectStore, Stores};
 use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::table_plan::TargetPlace;
-use highwater_lambda::SystemClock;
+use highwater_lambda::{KvLeaseGroups, SystemClock};
 use highwater_local::{DirectoryStore, EmbeddedDynamoDb};
+use highwater_steps::deps::Unobserved;
 use highwater_steps::pace::{Pace, Share};
-use highwater_steps::{Deps, Observer, RestoreDeps, StopFlag};
+use highwater_steps::{Deps, LiveDeps, LiveObserver, Observer, RestoreDeps, StopFlag};
 
 use crate::args::{Global, LocalControl};
 use crate::console::Console;
@@ -80,6 +81,8 @@ pub struct Control {
     pub table: Arc<dyn ControlTable>,
     /// Restores and their files.
     pub restores: Arc<dyn RestoreControl>,
+    /// The same table, for leases and marks.
+    live: KvControlTable,
     /// The file's engine, which lives as long as this does.
     _engine: Option<EmbeddedDynamoDb>,
 }
@@ -90,11 +93,18 @@ impl Control {
         Self::with_engine(table, None)
     }
 
+    /// The same table, as leases and marks see it.
+    pub fn live(&self) -> &KvControlTable {
+        &self.live
+    }
+
     fn with_engine(table: KvControlTable, engine: Option<EmbeddedDynamoDb>) -> Self {
+        let live = table.clone();
         let table = Arc::new(table);
         Self {
             table: table.clone(),
             restores: table,
+            live,
             _engine: engine,
         }
     }
@@ -186,6 +196,7 @@ pub fn restore_deps(
 ) -> RestoreDeps {
     let clock = Arc::new(SystemClock);
     RestoreDeps {
+        snapshots: deps(clients, control, observer.clone(), stop.clone()),
         writer: Arc::new(clients.table_writer()),
         admin: Arc::new(clients.table_admin()),
         importer: Arc::new(clients.table_importer()),
@@ -203,6 +214,29 @@ pub fn restore_deps(
         pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
         clock,
         max_retries: None,
+        observer,
+        stop,
+    }
+}
+
+/// The ports of the live side. Leases and marks are where the checkpoints are.
+pub fn live_deps(
+    clients: &Clients,
+    control: &Control,
+    observer: Arc<dyn LiveObserver>,
+    stop: StopFlag,
+) -> LiveDeps {
+    let settings = highwater_lease::Settings::default();
+    LiveDeps {
+        streams: Arc::new(clients.stream_source()),
+        describer: Arc::new(clients.table_describer()),
+        admin: Arc::new(clients.table_admin()),
+        stores: Arc::new(LocalAndS3 {
+            clients: Some(clients.clone()),
+        }),
+        leases: Arc::new(KvLeaseGroups::new(control.live.clone(), settings)),
+        live: Arc::new(control.live.clone()),
+        clock: Arc::new(SystemClock),
         observer,
         stop,
     }
@@ -226,6 +260,7 @@ pub fn deps(
         pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
         clock,
         observer,
+        live: live_deps(clients, control, Arc::new(Unobserved), stop.clone()),
         stop,
     }
 }

@@ -156,6 +156,7 @@ impl Stage {
             segments: Some(4),
             concurrency: Some(2),
             part_bytes: Some(16 << 10),
+            settle_seconds: Some(0),
             ..BackupRequest::default()
         };
         let execution = LocalExecution::new();

@@ -60,6 +60,16 @@ pub enum CliError {
     /// What was read back is not what was written.
     #[error("{0}")]
     Different(String),
+    /// Something was found that no program can mend.
+    #[error("{what} needs a person: {why}")]
+    NeedsAPerson {
+        /// What.
+        what: String,
+        /// Why, all reasons.
+        why: String,
+        /// A way out, where the reasons do not tell it.
+        hint: Option<&'static str>,
+    },
     /// The state machine's definition is broken: a bug.
     #[error("the state machine cannot be read: {0}")]
     Definition(#[from] DefinitionError),
@@ -97,16 +107,17 @@ impl CliError {
             Self::NotConfirmed(_) => "NotConfirmed",
             Self::Rejected { .. } => ErrorName::ItemRejected.as_str(),
             Self::Different(_) => "Different",
+            Self::NeedsAPerson { .. } => "NeedsAPerson",
             Self::Definition(_) | Self::Runtime(_) => ErrorName::Internal.as_str(),
         }
     }
 
-    /// 1 failed, 2 wrong usage, 3 different, 128 and more for signals.
+    /// 1 failed, 2 wrong usage, 3 different or in need of a person, 128 and more for signals.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Signal { code, .. } => *code,
             Self::Usage(_) | Self::Step(StepError::InvalidInput(_)) => 2,
-            Self::Different(_) => 3,
+            Self::Different(_) | Self::NeedsAPerson { .. } => 3,
             _ => 1,
         }
     }
@@ -136,6 +147,7 @@ impl CliError {
             Self::Rejected { .. } => Some(
                 "each line of the files there has an item and the reason: mend it, and write it yourself".into(),
             ),
+            Self::NeedsAPerson { hint, .. } => hint.map(str::to_owned),
             Self::NotConfirmed(_) => Some("give --force to delete without being asked".into()),
             _ => None,
         }
@@ -226,6 +238,20 @@ fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
         ErrorName::ImportFailed => {
             "delete the table and restore with --engine write, which tells each item that is not taken"
         }
+        // A view that is there is not changed: whoever reads it would lose their stream.
+        ErrorName::StreamUnsuitable if message.contains("its stream carries") => {
+            "if nobody else reads that stream, disable it and enable it anew with NEW_AND_OLD_IMAGES; then take a new backup"
+        }
+        ErrorName::StreamUnsuitable => {
+            "enable a stream with a first backup: highwater backup TABLE --to URL --with-stream"
+        }
+        ErrorName::StreamChanged | ErrorName::HandoffExpired => {
+            "take a new backup: highwater backup TABLE --to URL --with-stream"
+        }
+        ErrorName::NotRestorable => {
+            "highwater status URL shows which seconds can be restored, and why others cannot"
+        }
+        ErrorName::LeaseLost => "another process has the shard now; run the command again",
         ErrorName::SnapshotExists
         | ErrorName::RestoreExists
         | ErrorName::InvalidInput

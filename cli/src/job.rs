@@ -14,6 +14,8 @@ pub enum Job {
     Backup(SnapshotId),
     /// A restore being done.
     Restore(RestoreId),
+    /// A restore that makes a snapshot and fills no table.
+    Materialize(RestoreId),
 }
 
 impl Job {
@@ -23,6 +25,7 @@ impl Job {
         let mut command = match self {
             Self::Backup(id) => format!("highwater backup --resume {id}"),
             Self::Restore(id) => format!("highwater restore --resume {id}"),
+            Self::Materialize(id) => format!("highwater materialize --resume {id}"),
         };
         let control_table = Some(&global.control_table).filter(|it| *it != DEFAULT_CONTROL_TABLE);
         let control = global.control.as_ref().map(ToString::to_string);
@@ -56,6 +59,7 @@ impl fmt::Display for Job {
         match self {
             Self::Backup(id) => write!(f, "backup {id}"),
             Self::Restore(id) => write!(f, "restore {id}"),
+            Self::Materialize(id) => write!(f, "materialize {id}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod backup_place;
+mod bucket_marks;
 mod commands;
 mod compare_progress;
 mod comparison;
@@ -10,12 +11,17 @@ mod console;
 mod demo;
 mod dyndump_store;
 mod error;
+mod follow_progress;
 mod format;
+mod handoff_line;
 mod job;
 mod job_log;
+mod live_job;
 mod progress;
 mod restore_report;
 mod signals;
+mod status_text;
+mod table_places;
 mod tasks;
 mod workflow;
 

@@ -1,7 +1,9 @@
 //! What a restore says: its plan before it begins, and what became of every item when it has ended.
 
+use highwater_domain::mark::Grade;
 use highwater_domain::restore::{Engine, OnExisting, RestoreRecord};
 use highwater_domain::restore_cost::{CostFacts, RestoreCost, restore_cost};
+use highwater_domain::restore_point::{RestorePoint, Side};
 use highwater_domain::snapshot::Status;
 use serde_json::json;
 
@@ -11,6 +13,19 @@ use crate::format::{bytes, count, per_second, seconds};
 
 /// The line with which a restore begins.
 pub fn beginning(plan: &RestoreRecord) -> String {
+    if let (Some(place), Some(point)) = (&plan.materialize, &plan.point) {
+        return format!(
+            "Materializing: table={:?} at={} source={:?} to={place:?} parallel={} files={} shards={} buckets={}\nsnapshot {}",
+            plan.target.name(),
+            point.at.to_rfc3339(),
+            plan.source.url,
+            plan.concurrency,
+            plan.source.files,
+            point.shards,
+            point.buckets,
+            plan.id,
+        );
+    }
     let capacity = match plan.write_capacity {
         units if units > 0.0 => format!("{units} units/s"),
         _ => "unlimited".to_owned(),
@@ -64,7 +79,11 @@ pub fn plan(plan: &RestoreRecord, console: Console) {
             count(source.files),
             bytes(source.stored_bytes)
         ),
-        format!(
+    ];
+    lines.extend(plan.point.iter().flat_map(second));
+    lines.push(match &plan.materialize {
+        Some(place) => format!("  into  {place} (a new snapshot, {})", plan.id),
+        None => format!(
             "  into  {} ({})",
             plan.target,
             if plan.table_plan.create.is_some() {
@@ -73,7 +92,7 @@ pub fn plan(plan: &RestoreRecord, console: Console) {
                 "an existing table"
             }
         ),
-    ];
+    });
     lines.extend(
         plan.table_plan
             .describe()
@@ -85,13 +104,50 @@ pub fn plan(plan: &RestoreRecord, console: Console) {
         plan.engine.as_str(),
         plan.engine_reason
     ));
-    let cost = cost(plan);
-    lines.push(cost_line(plan, &cost));
+    let cost = plan.materialize.is_none().then(|| cost(plan));
+    lines.extend(cost.as_ref().map(|cost| cost_line(plan, cost)));
     lines.push("nothing was written (--dry-run)".to_owned());
     console.result(
         &lines.join("\n"),
         &json!({"plan": plan, "estimate": cost, "dry_run": true}),
     );
+}
+
+/// The second, how it is reached from the snapshot, and what may be said of the result.
+fn second(point: &RestorePoint) -> Vec<String> {
+    let (at, mark) = (point.at.to_rfc3339(), point.mark.to_rfc3339());
+    let how = match point.side {
+        Side::Forward => "later changes are applied to the snapshot",
+        Side::Undo => "changes are undone in the snapshot, which was scanned later or at that time",
+    };
+    let mut lines = vec![
+        format!("  at    {at}: {how}"),
+        format!(
+            "        log {}: {} objects of {} shards, {}, for {} to {}",
+            point.log,
+            count(point.objects),
+            count(point.shards.into()),
+            bytes(point.stored_bytes),
+            point.needs.from.to_rfc3339(),
+            point.needs.until.to_rfc3339(),
+        ),
+        format!(
+            "        complete up to {mark} ({}); stamps are trusted to {} s",
+            grade(point.grade),
+            point.stamp_margin_s
+        ),
+        format!("        work {}", point.work),
+    ];
+    lines.extend(point.bound.iter().map(|bound| format!("        {bound}")));
+    lines
+}
+
+fn grade(grade: Grade) -> &'static str {
+    match grade {
+        Grade::Proven => "proven",
+        Grade::Rolled => "rolled",
+        Grade::Assumed => "assumed",
+    }
 }
 
 fn cost_line(plan: &RestoreRecord, cost: &RestoreCost) -> String {
@@ -111,10 +167,12 @@ fn cost_line(plan: &RestoreRecord, cost: &RestoreCost) -> String {
 /// What became of every item, on standard output; what could not be restored, too.
 pub fn result(record: &RestoreRecord, elapsed: f64, console: Console) {
     let totals = &record.totals;
+    let what = match &record.materialize {
+        Some(place) => format!("Snapshot {} at {place}", record.id),
+        None => format!("Restore {} into {}", record.id, record.target),
+    };
     let mut lines = vec![format!(
-        "Restore {} into {} is {}\n  {} from {}\n  {} written, {}, {:.1} write units, {}\n  {totals}",
-        record.id,
-        record.target,
+        "{what} is {}\n  {} from {}\n  {} written, {}, {:.1} write units, {}\n  {totals}",
         record.status.as_str(),
         record.source.kind.as_str(),
         record.source.url,
@@ -123,6 +181,18 @@ pub fn result(record: &RestoreRecord, elapsed: f64, console: Console) {
         totals.consumed_capacity,
         seconds(elapsed),
     )];
+    if let Some(point) = &record.point {
+        lines.push(format!(
+            "  as of {} ({}), digest {}",
+            point.at.to_rfc3339(),
+            grade(point.grade),
+            point.fingerprint
+        ));
+        lines.push(format!(
+            "  {} items of the snapshot were superseded by the log",
+            count(totals.superseded)
+        ));
+    }
     for left_out in &record.table_plan.not_restored {
         lines.push(format!("  not restored: {left_out}"));
     }
@@ -141,6 +211,9 @@ pub fn result(record: &RestoreRecord, elapsed: f64, console: Console) {
         &json!({
             "restore_id": record.id,
             "table": record.target,
+            "materialized": record.materialize,
+            "at": record.point.as_ref().map(|point| point.at.to_rfc3339()),
+            "point": record.point,
             "status": record.status,
             "engine": record.engine,
             "totals": totals,

@@ -8,8 +8,8 @@ use highwater_domain::budget::Budget;
 use highwater_domain::ids::UnixMillis;
 use highwater_lambda::StepFailure;
 use highwater_steps::{
-    Deps, ErrorName, RestoreDeps, StepError, StopFlag, finalize_backup, finalize_restore,
-    load_part, plan_backup, plan_restore, scan_segment,
+    Deps, ErrorName, RestoreDeps, StepError, StopFlag, finalize_backup, finalize_restore, fold_log,
+    load_part, plan_backup, plan_restore, scan_segment, scatter_log,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,14 +39,15 @@ impl StepTasks {
 #[derive(Debug)]
 pub struct RestoreTasks {
     deps: RestoreDeps,
-    loads: Branches,
+    /// Of the Map that is at work: one ends before the next begins.
+    branches: Branches,
 }
 
 impl RestoreTasks {
     /// Steps over these ports.
     pub fn new(deps: RestoreDeps) -> Self {
-        let loads = Branches::new(deps.stop.clone());
-        Self { deps, loads }
+        let branches = Branches::new(deps.stop.clone());
+        Self { deps, branches }
     }
 }
 
@@ -166,10 +167,20 @@ impl Tasks for RestoreTasks {
                 })
                 .await
             }
+            "ScatterLogFunctionArn" => {
+                let deps = deps.clone();
+                let scatter = |input| async move { scatter_log::run(&deps, &input, budget).await };
+                self.branches.run(payload, scatter).await
+            }
+            "FoldLogFunctionArn" => {
+                let deps = deps.clone();
+                let fold = |input| async move { fold_log::run(&deps, &input, budget).await };
+                self.branches.run(payload, fold).await
+            }
             "LoadPartFunctionArn" => {
                 let deps = deps.clone();
                 let load = |input| async move { load_part::run(&deps, &input, budget).await };
-                self.loads.run(payload, load).await
+                self.branches.run(payload, load).await
             }
             "FinalizeRestoreFunctionArn" => {
                 run(payload, async |input| {

@@ -89,7 +89,7 @@ impl LocalExecution {
     ) -> Result<Value, CliError> {
         let (definition, committed) = match job {
             Job::Backup(_) => (BACKUP, "scanned"),
-            Job::Restore(_) => (RESTORE, "loaded"),
+            Job::Restore(_) | Job::Materialize(_) => (RESTORE, "loaded"),
         };
         let machine = StateMachine::parse(definition, &BTreeMap::new())?;
         let input: Value = serde_json::to_value(request)
@@ -166,9 +166,44 @@ impl Clock for Impatient {
     }
 }
 
-/// Tells of retries, and remembers the state that failed first.
+/// What a restore to a second does before the load and in it, where there is something to do.
+const PHASES: [(&str, &str, &str); 3] = [
+    (
+        "ScatterShards",
+        "shards",
+        "scatter: sorting the log's changes by key",
+    ),
+    (
+        "FoldBuckets",
+        "buckets",
+        "fold: finding what each key was at the second",
+    ),
+    (
+        "LoadFiles",
+        "files",
+        "load: what the log names, and the rest of the snapshot",
+    ),
+];
+
+/// The line with which a phase begins. A plain restore has but one, and says nothing of it.
+fn phase(state: &str, input: &Value) -> Option<&'static str> {
+    let is_any = |member: &str| input[member].as_array().is_some_and(|it| !it.is_empty());
+    let (_, member, line) = PHASES.iter().find(|(name, ..)| *name == state)?;
+    (is_any("buckets") && is_any(member)).then_some(*line)
+}
+
+/// Tells of phases and retries, and remembers the state that failed first.
 fn observer(console: Console, first_failure: Arc<OnceLock<String>>) -> highwater_asl::Observer {
     Arc::new(move |event| match event {
+        Event::Entered {
+            state,
+            item: None,
+            input,
+        } => {
+            if let Some(line) = phase(state, input) {
+                console.say(line);
+            }
+        }
         Event::Retrying {
             state,
             failure,

@@ -72,7 +72,7 @@ pub fn completed(told: &Told) -> Value {
 #[track_caller]
 pub fn assert_accounted_for(result: &Value) {
     let number = |name: &str| result["totals"][name].as_u64().unwrap();
-    let skipped = number("existing") + number("filtered");
+    let skipped = number("existing") + number("filtered") + number("superseded");
     assert_eq!(result["skipped"], skipped, "{result}");
     assert_eq!(
         number("read"),

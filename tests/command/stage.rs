@@ -54,8 +54,12 @@ impl Stage {
 
     /// The same with a seed for the proxies' faults.
     pub async fn seeded(seed: u64) -> Self {
+        Self::over(EmbeddedDynamoDb::start().await.unwrap(), seed).await
+    }
+
+    /// The same over a DynamoDB of the test's own.
+    pub async fn over(dynamodb: EmbeddedDynamoDb, seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let dynamodb = EmbeddedDynamoDb::start().await.unwrap();
         let s3 = EmbeddedS3::start(&folder.path().join("s3")).await.unwrap();
         s3.create_bucket(BUCKET).await.unwrap();
         let proxy = async |url: &str, seed| FaultProxy::start(url, seed).await.unwrap();
@@ -108,6 +112,8 @@ impl Stage {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path().join("home"))
+            // The engines are local: a stream sees everything at once.
+            .env("HIGHWATER_SETTLE_SECONDS", "0")
             // What a command puts beside itself goes with the test.
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
@@ -124,6 +130,22 @@ impl Stage {
 
     /// Starts the command.
     pub fn spawn<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Child {
+        if std::env::var_os("DBGF").is_some() {
+            use std::os::fd::AsFd;
+            let f = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open("/tmp/cli-snap/follow.log")
+                .unwrap();
+            let _ = f.as_fd();
+            let mut c = self.command(arguments);
+            c.env(
+                "HIGHWATER_LOG",
+                "highwater=debug,highwater_steps=debug,highwater_lease=trace,info",
+            )
+            .stderr(f);
+            return c.spawn().unwrap();
+        }
         self.command(arguments).spawn().unwrap()
     }
 

@@ -86,12 +86,15 @@ fn no_arrow_points_up() {
         ("shared/kv", &[]),
         ("shared/lease", &["domain", "kv"]),
         ("shared/asl", &[]),
-        ("shared/steps", &["domain"]),
+        ("shared/steps", &["domain", "lease"]),
         ("shared/local", &["domain"]),
-        ("shared/testkit", &["domain"]),
+        ("shared/testkit", &["domain", "lease"]),
         ("shared/aws", &["domain", "kv"]),
-        ("shared/lambda", &["domain", "kv", "aws", "steps"]),
-        ("cli", &["domain", "asl", "aws", "steps", "lambda", "local"]),
+        ("shared/lambda", &["domain", "kv", "lease", "aws", "steps"]),
+        (
+            "cli",
+            &["domain", "lease", "asl", "aws", "steps", "lambda", "local"],
+        ),
     ]);
     for (folder, manifest) in crates() {
         let used = dependencies(&manifest, "dependencies");

@@ -7,12 +7,13 @@ use highwater_steps::ErrorName;
 use highwater_tests::checkout;
 use serde_json::Value;
 
-/// The definitions, and how many Tasks each has: its three steps and two that mark failures.
+/// The definitions, and how many Tasks they have: the backup's three steps, the restore's five, and two each that mark
+/// failures.
 const MACHINES: [&str; 2] = [
     "statemachine/backup.asl.json",
     "statemachine/restore.asl.json",
 ];
-const TASKS: usize = 10;
+const TASKS: usize = 12;
 
 /// The states that plan, and so may refuse a request.
 const BOTH: &[&str] = &["PlanBackup", "PlanRestore"];
@@ -40,6 +41,10 @@ fn fate(name: ErrorName) -> Fate {
         ErrorName::Throttled | ErrorName::TransientAws | ErrorName::Internal => Fate::Retried,
         ErrorName::InvalidInput | ErrorName::SnapshotNotFound => Fate::Refused(BOTH),
         ErrorName::SnapshotExists | ErrorName::StoreUnsuitable => Fate::Refused(&["PlanBackup"]),
+        // A stream that is not what it would have to be, for the base of a restore to a second or for the restore.
+        ErrorName::StreamUnsuitable => Fate::Refused(BOTH),
+        // No restore to this second. From FinalizeBackup an expired handoff is fatal: another backup must be begun.
+        ErrorName::NotRestorable | ErrorName::HandoffExpired => Fate::Refused(&["PlanRestore"]),
         ErrorName::BackupIncomplete
         | ErrorName::TableExists
         | ErrorName::RestoreExists
@@ -53,9 +58,12 @@ fn fate(name: ErrorName) -> Fate {
         | ErrorName::StoreNotWritable
         | ErrorName::Config => Fate::Fatal,
         // Another attempt would find the same.
-        ErrorName::TableChanged | ErrorName::PartCorrupt | ErrorName::PartMissing => Fate::Fatal,
+        ErrorName::TableChanged
+        | ErrorName::StreamChanged
+        | ErrorName::PartCorrupt
+        | ErrorName::PartMissing => Fate::Fatal,
         // Somebody wanted it to end, or somebody else has it: an attempt would work against them.
-        ErrorName::Interrupted => Fate::Fatal,
+        ErrorName::Interrupted | ErrorName::LeaseLost => Fate::Fatal,
     }
 }
 

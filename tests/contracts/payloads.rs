@@ -7,14 +7,18 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use highwater_asl::{Event, Execution, Options, SkipPauses, StateMachine, TaskError, Tasks, walk};
+use highwater_aws::{Clients, ConnectionSettings};
 use highwater_domain::budget::Budget;
 use highwater_domain::failure::Failure;
 use highwater_domain::layout::Destination;
 use highwater_domain::object_store::{ObjectStore, Stores};
-use highwater_lambda::SystemClock;
+use highwater_lambda::{SystemClock, live_deps};
+use highwater_steps::consume_stream::{BatchItemFailure, ConsumeOutput, WindowState};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::pace::{Pace, Share};
-use highwater_steps::{Deps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment};
+use highwater_steps::{
+    Deps, LiveDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
+};
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::fake_table::FakeTable;
@@ -37,13 +41,25 @@ impl Stores for OneStore {
 }
 
 impl Steps {
-    fn over(table: FakeTable) -> Self {
+    async fn over(table: FakeTable) -> Self {
         let table = Arc::new(table);
+        let stores = Arc::new(OneStore(Arc::new(FakeStore::new())));
+        // The table has no stream, so that nothing of the live side is ever called.
+        let nowhere = ConnectionSettings {
+            region: Some("eu-north-1".into()),
+            endpoint_url: Some("http://127.0.0.1:9".into()),
+            ..ConnectionSettings::default()
+        };
+        let clients = Clients::connect(&nowhere).await.unwrap();
         let clock = Arc::new(SystemClock);
         Self(Deps {
             scanner: table.clone(),
-            describer: table,
-            stores: Arc::new(OneStore(Arc::new(FakeStore::new()))),
+            describer: table.clone(),
+            live: LiveDeps {
+                describer: table.clone(),
+                ..live_deps(&clients, "unused", stores.clone(), Arc::new(Unobserved))
+            },
+            stores,
             control: Arc::new(FakeControl::new()),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,
@@ -97,7 +113,7 @@ fn request() -> Value {
 
 #[tokio::test]
 async fn the_largest_plan_is_a_thousand_numbers() {
-    let steps = Steps::over(FakeTable::with_numbered_items("orders", 10, 1));
+    let steps = Steps::over(FakeTable::with_numbered_items("orders", 10, 1)).await;
     let mut request = request();
     request["segments"] = json!(1_000_000);
     let payload = json!({"request": request, "execution_id": execution().id, "started_at": execution().start_time});
@@ -114,7 +130,7 @@ async fn the_largest_plan_is_a_thousand_numbers() {
 async fn nothing_but_the_list_of_segments_grows_with_the_table() {
     let text = checkout::text("statemachine/backup.asl.json").unwrap();
     let machine = StateMachine::parse(&text, &BTreeMap::new()).unwrap();
-    let steps = Steps::over(FakeTable::with_numbered_items("orders", 100, 1));
+    let steps = Steps::over(FakeTable::with_numbered_items("orders", 100, 1)).await;
     let sizes: Arc<Mutex<BTreeMap<String, (usize, usize)>>> = Arc::default();
     let seen = Arc::clone(&sizes);
     let observer = move |event: &Event<'_>| {
@@ -157,4 +173,20 @@ async fn nothing_but_the_list_of_segments_grows_with_the_table() {
             "{state}: {without} bytes beside the segments"
         );
     }
+}
+
+/// Lambda ends a window whose state is larger than 1 MB, and takes answers of up to 6 MB.
+#[test]
+fn a_windows_state_has_one_size_whatever_it_has_seen() {
+    let number = || "9".repeat(40).parse().unwrap();
+    let output = ConsumeOutput {
+        batch_item_failures: vec![BatchItemFailure {
+            item_identifier: number(),
+        }],
+        state: Some(WindowState {
+            last_seq: Some(number()),
+            n: u64::MAX,
+        }),
+    };
+    assert!(json!(output).to_string().len() < 256);
 }

@@ -78,3 +78,102 @@ fn the_reader_sees_the_template_as_it_is() {
         ("ControlTable", "PAY_PER_REQUEST")
     );
 }
+
+/// What keeps a stream's records from being lost stands in a few lines of the mapping.
+#[test]
+fn the_mapping_gives_every_record_and_tells_its_shard() {
+    let mappings = Mapping::template().resources("AWS::Lambda::EventSourceMapping");
+    let [(_, mapping)] = &mappings[..] else {
+        panic!("one mapping")
+    };
+    for (member, value, why) in [
+        ("StartingPosition", "TRIM_HORIZON", "LATEST loses records"),
+        (
+            "ParallelizationFactor",
+            "1",
+            "lanes of a shard have no name",
+        ),
+        ("MaximumRetryAttempts", "-1", "no record is given up"),
+        ("MaximumRecordAgeInSeconds", "-1", "no record is given up"),
+        (
+            "BisectBatchOnFunctionError",
+            "true",
+            "one record must not hold up a thousand",
+        ),
+    ] {
+        assert_eq!(mapping.value(member), value, "{member}: {why}");
+    }
+    let number = |member: &str| mapping.value(member).parse::<u32>().unwrap();
+    assert!(
+        (1..=900).contains(&number("TumblingWindowInSeconds")),
+        "only windows tell the shard"
+    );
+    assert!((1..=10_000).contains(&number("BatchSize")));
+    let names: Vec<String> = mapping
+        .members()
+        .into_iter()
+        .map(|(name, ..)| name)
+        .collect();
+    assert!(
+        !names.contains(&"FilterCriteria".to_owned()),
+        "a filter passes records over"
+    );
+    let text = checkout::text("template.yaml").unwrap();
+    assert!(text.contains("        - ReportBatchItemFailures\n"));
+    let failure = mapping.nested("DestinationConfig").nested("OnFailure");
+    assert_eq!(failure.value("Destination"), "!GetAtt SnapshotBucket.Arn");
+}
+
+/// A function that is killed in the middle is no harm, but an audit that outlives its schedule runs beside the next.
+#[test]
+fn an_audit_is_over_before_the_next_begins() {
+    let template = Mapping::template();
+    let functions = template.resources("AWS::Serverless::Function");
+    let (_, audit) = functions
+        .iter()
+        .find(|(name, _)| name == "AuditStreamFunction")
+        .unwrap();
+    let schedule = audit
+        .nested("Events")
+        .nested("Scheduled")
+        .nested("Properties");
+    assert_eq!(schedule.value("ScheduleExpression"), "rate(5 minutes)");
+    let timeout: u32 = audit.value("Timeout").parse().unwrap();
+    assert!(timeout < 5 * 60);
+}
+
+/// What a function of the live side reads of its environment is set, and nothing else is.
+#[test]
+fn the_live_functions_find_their_environment() {
+    let template = Mapping::template();
+    for (name, variables) in [
+        ("ConsumeStreamFunction", &["HIGHWATER_LOG_TO"][..]),
+        (
+            "AuditStreamFunction",
+            &[
+                "HIGHWATER_LOG_TO",
+                "HIGHWATER_TABLES",
+                "HIGHWATER_PUBLICATION_DELAY",
+            ],
+        ),
+    ] {
+        let functions = template.resources("AWS::Serverless::Function");
+        let (_, function) = functions.iter().find(|(found, _)| found == name).unwrap();
+        let set = function.nested("Environment").nested("Variables").members();
+        let set: Vec<String> = set.into_iter().map(|(variable, ..)| variable).collect();
+        assert_eq!(set, variables, "{name}");
+        let pairs = set.iter().map(|variable| match variable.as_str() {
+            "HIGHWATER_LOG_TO" => (variable.clone(), "s3://bucket/live".to_owned()),
+            "HIGHWATER_TABLES" => (variable.clone(), "orders".to_owned()),
+            _ => (variable.clone(), "77".to_owned()),
+        });
+        let config = highwater_lambda::LiveConfig::from_pairs(pairs).unwrap();
+        assert_eq!(config.log_to.to_string(), "s3://bucket/live");
+        if set.len() > 1 {
+            assert_eq!(
+                (config.tables, config.publication_ms),
+                (vec!["orders".to_owned()], 77_000)
+            );
+        }
+    }
+}

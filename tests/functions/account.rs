@@ -108,7 +108,8 @@ impl Account {
         }
     }
 
-    async fn clients(&self) -> Clients {
+    /// Clients of this account, as a test needs them.
+    pub async fn clients(&self) -> Clients {
         let settings = ConnectionSettings {
             region: Some("us-east-1".into()),
             dynamodb_endpoint_url: Some(self.dynamodb.endpoint_url().into()),

@@ -23,6 +23,8 @@ const TARGET: &str = "orders-restored";
 /// The restore's functions, as Step Functions calls them.
 struct RestoreStack {
     plan: Function,
+    scatter: Function,
+    fold: Function,
     load: Function,
     finalize: Function,
     limit: Duration,
@@ -32,6 +34,8 @@ impl RestoreStack {
     fn of(account: &Account) -> Self {
         Self {
             plan: account.function("plan-restore"),
+            scatter: account.function("scatter-log"),
+            fold: account.function("fold-log"),
             load: account.function("load-part"),
             finalize: account.function("finalize-restore"),
             limit: LONG,
@@ -42,6 +46,8 @@ impl RestoreStack {
         let text = checkout::text("statemachine/restore.asl.json").unwrap();
         let arns = [
             ("PlanRestoreFunctionArn", "plan-restore"),
+            ("ScatterLogFunctionArn", "scatter-log"),
+            ("FoldLogFunctionArn", "fold-log"),
             ("LoadPartFunctionArn", "load-part"),
             ("FinalizeRestoreFunctionArn", "finalize-restore"),
         ];
@@ -61,6 +67,8 @@ impl Tasks for RestoreStack {
     async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
         let function = match function {
             "plan-restore" => &self.plan,
+            "scatter-log" => &self.scatter,
+            "fold-log" => &self.fold,
             "load-part" => &self.load,
             "finalize-restore" => &self.finalize,
             other => panic!("the state machine calls {other}"),

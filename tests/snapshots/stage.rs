@@ -8,7 +8,7 @@ use highwater_domain::budget::Budget;
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::scan::TableScanner;
 use highwater_domain::snapshot::Status;
-use highwater_lambda::{S3Stores, SystemClock};
+use highwater_lambda::{S3Stores, SystemClock, live_deps};
 use highwater_local::{EmbeddedDynamoDb, EmbeddedS3};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::finalize_backup::FinalizeInput;
@@ -72,6 +72,7 @@ impl Stage {
         BackupRequest {
             table: Some(table.parse().unwrap()),
             to: Some(format!("s3://{BUCKET}/{PREFIX}")),
+            settle_seconds: Some(0),
             ..BackupRequest::default()
         }
     }
@@ -119,6 +120,12 @@ impl Stage {
             clock,
             observer: Arc::new(Unobserved),
             stop: StopFlag::default(),
+            live: live_deps(
+                &self.clients,
+                "highwater",
+                Arc::new(S3Stores(self.clients.clone())),
+                Arc::new(Unobserved),
+            ),
         }
     }
 }

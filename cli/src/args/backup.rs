@@ -9,7 +9,7 @@ use super::yes_or_no;
 use crate::format::parse_bytes;
 
 /// Flags that a resume does not take: the plan was frozen when the backup began.
-pub const FROZEN: [&str; 12] = [
+pub const FROZEN: [&str; 14] = [
     "id",
     "dry_run",
     "segments",
@@ -22,6 +22,8 @@ pub const FROZEN: [&str; 12] = [
     "max_items",
     "compression",
     "part_size",
+    "with_stream",
+    "settle_seconds",
 ];
 
 /// `highwater backup`.
@@ -53,6 +55,22 @@ pub struct Backup {
     pub selection: Selection,
     #[command(flatten)]
     pub shape: Shape,
+    #[command(flatten)]
+    pub handoff: Handoff,
+}
+
+/// Where live changes take over.
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "Restore to a second")]
+pub struct Handoff {
+    /// Make a base for restores to a second: enable a stream if the table has none, and fail rather than go without.
+    ///
+    /// A stream that is there is used in any case. One whose view lacks new images is never changed.
+    #[arg(long, env = "HIGHWATER_WITH_STREAM", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub with_stream: bool,
+    /// How old a stream must be until the scan may begin, 60 by default; 0 for a local engine only.
+    #[arg(long, env = "HIGHWATER_SETTLE_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=3600))]
+    pub settle_seconds: Option<u32>,
 }
 
 /// How fast.

@@ -11,10 +11,11 @@ use highwater_domain::restore::RestoreId;
 
 use super::dump::Talk;
 use super::dyndump_place::DyndumpPlace;
+use super::materialize::Second;
 use super::yes_or_no;
 
 /// Flags that a resume does not take: the plan was frozen when the restore began.
-pub const FROZEN: [&str; 20] = [
+pub const FROZEN: [&str; 24] = [
     "backup",
     "from",
     "to",
@@ -35,6 +36,10 @@ pub const FROZEN: [&str; 20] = [
     "no_ttl",
     "load_write_capacity",
     "deletion_protection",
+    "at",
+    "grade",
+    "stamp_margin",
+    "work",
 ];
 
 const RESTORE_EXAMPLES: &str = "\
@@ -46,6 +51,8 @@ Examples:
   highwater restore s3://bkt/old/dyndump-prefix --to orders --into-existing
   highwater restore 01768385930622-efd1a093 --from s3://bkt/backups --to orders --dry-run
   highwater restore --resume 01768385999000-1b2c3d4e
+  highwater restore s3://bkt/backups/orders --at 2026-11-21T20:15:00Z --to orders-restored
+  highwater restore orders --from s3://bkt/backups --at -2h --to orders-restored --dry-run
 
 `highwater list s3://BUCKET/PREFIX` shows the ids of the backups that are there.
 
@@ -89,6 +96,8 @@ pub struct Restore {
     /// Fill a table that exists. Items that it has already stay as they are.
     #[arg(long, env = "HIGHWATER_INTO_EXISTING", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub into_existing: bool,
+    #[command(flatten)]
+    pub second: Second,
     #[command(flatten)]
     pub items: ItemFlags,
     #[command(flatten)]

@@ -1,24 +1,28 @@
 //! `highwater verify`.
 
-use clap::Args as ClapArgs;
+use clap::{ArgAction, Args as ClapArgs};
 use highwater_domain::ids::TableRef;
 use highwater_domain::layout::Destination;
 
 use super::diff::{Listing, Reading};
+use super::yes_or_no;
 
 const EXAMPLES: &str = "\
 Examples:
   highwater verify 01768385930622-efd1a093 --from s3://bkt/backups
   highwater verify s3://bkt/old/dyndump-prefix
   highwater verify 01768385930622-efd1a093 --from s3://bkt/backups --table orders
+  highwater verify 01768385930622-efd1a093 --from s3://bkt/backups --log
 
 Without a table every file is read again and held against everything the backup says of itself:
 hashes, counts, sizes, the grammar of each line, the key of each item. What it does not say is listed.
 With a table the items are compared as `highwater diff` compares them; a table that was written to
 since the backup differs from it, of course.
+With --log the table's change log is read again, too, up to its mark: what each record says of the
+item before is held against the record before it.
 
-Exit codes: 0 whole (and equal), 3 different from the table, 1 damaged or failed, 2 wrong usage,
-130 or 143 stopped by a signal.";
+Exit codes: 0 whole (and equal), 3 different from the table or a broken log, 1 damaged or failed,
+2 wrong usage, 130 or 143 stopped by a signal.";
 
 /// `highwater verify`.
 #[derive(ClapArgs, Debug)]
@@ -33,6 +37,9 @@ pub struct Verify {
     /// Compare with this table: its name, or its ARN.
     #[arg(long, env = "HIGHWATER_VERIFY_TABLE", value_name = "TABLE")]
     pub table: Option<TableRef>,
+    /// Read the change log beside the backup again, too: old images against new ones, key by key.
+    #[arg(long, env = "HIGHWATER_VERIFY_LOG", value_parser = yes_or_no(), action = ArgAction::SetTrue, conflicts_with = "table")]
+    pub log: bool,
     #[command(flatten)]
     pub reading: Reading,
     #[command(flatten)]

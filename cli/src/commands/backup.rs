@@ -9,8 +9,12 @@ use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::metadata::Metadata;
 use highwater_domain::snapshot::{Compression, SnapshotRecord};
+use highwater_domain::stream_source::StreamError;
+use highwater_steps::plan_backup::PlanInput;
 use highwater_steps::request::BackupRequest;
-use highwater_steps::{Deps, StepError, StopFlag, plan_backup, status};
+use highwater_steps::{
+    Deps, StepError, StopFlag, capture_handoff, plan_backup, plan_handoff, status,
+};
 use serde_json::json;
 
 use crate::args::Global;
@@ -19,6 +23,7 @@ use crate::connect::{self, Absent, Control};
 use crate::console::Console;
 use crate::error::CliError;
 use crate::format::{bytes, count, per_second, seconds};
+use crate::handoff_line;
 use crate::job::Job;
 use crate::progress::{Counters, Display};
 use crate::signals::Signals;
@@ -97,9 +102,10 @@ async fn prepare(
             _control: control,
         }));
     }
-    let plan = preview(&clients, execution, &request, stop.clone()).await?;
-    if args.dry_run {
-        show_plan(&plan, console)?;
+    let preview = preview(&clients, execution, &request, stop.clone(), args.dry_run).await?;
+    let plan = preview.plan;
+    if let Some(handoff) = preview.handoff {
+        show_plan(&plan, &handoff, console)?;
         return Ok(None);
     }
     console.say(&beginning(&plan));
@@ -166,6 +172,8 @@ fn request(args: &Backup) -> BackupRequest {
             backup::Compression::Zstd => Compression::Zstd,
         }),
         part_bytes: shape.part_size,
+        with_stream: args.handoff.with_stream,
+        settle_seconds: args.handoff.settle_seconds,
     }
 }
 
@@ -176,6 +184,13 @@ const PATIENCE: Backoff = Backoff {
     attempts: 8,
 };
 
+/// What a plan would be, without anything written.
+struct Preview {
+    plan: SnapshotRecord,
+    /// What would be handed over from, where that was asked for.
+    handoff: Option<capture_handoff::Preview>,
+}
+
 /// The plan, before anything is written. What is not there at all shows at once: a wrong endpoint, a
 /// table that does not exist.
 async fn preview(
@@ -183,7 +198,8 @@ async fn preview(
     execution: &LocalExecution,
     request: &BackupRequest,
     stop: StopFlag,
-) -> Result<SnapshotRecord, CliError> {
+    and_handoff: bool,
+) -> Result<Preview, CliError> {
     // A preview does not look into the control table.
     let nowhere = Control::of(clients.control_table("unused"));
     let deps = Deps {
@@ -192,17 +208,35 @@ async fn preview(
     };
     let input = execution.plan_input(request.clone());
     for retry in 0.. {
-        let error = match plan_backup::preview(&deps, &input).await {
-            Ok(plan) => return Ok(plan),
+        let error = match look_ahead(&deps, &input, and_handoff).await {
+            Ok(preview) => return Ok(preview),
             Err(error) => error,
         };
-        let passing = matches!(&error, StepError::Table(failure) if failure.kind.is_retryable());
+        let passing = match &error {
+            StepError::Table(failure) | StepError::Stream(StreamError::Failed(failure)) => {
+                failure.kind.is_retryable()
+            }
+            _ => false,
+        };
         match PATIENCE.wait_ms(retry, fastrand::f64()).filter(|_| passing) {
             Some(wait_ms) => tokio::time::sleep(Duration::from_millis(wait_ms)).await,
             None => return Err(error.into()),
         }
     }
     Err(StepError::Internal("a preview was never tried".into()).into())
+}
+
+async fn look_ahead(
+    deps: &Deps,
+    input: &PlanInput,
+    and_handoff: bool,
+) -> Result<Preview, StepError> {
+    let plan = plan_backup::preview(deps, input).await?;
+    let handoff = match and_handoff {
+        true => Some(plan_handoff::preview(deps, &input.request, &plan).await?),
+        false => None,
+    };
+    Ok(Preview { plan, handoff })
 }
 
 fn beginning(plan: &SnapshotRecord) -> String {
@@ -222,14 +256,19 @@ fn beginning(plan: &SnapshotRecord) -> String {
     )
 }
 
-fn show_plan(plan: &SnapshotRecord, console: Console) -> Result<(), CliError> {
+fn show_plan(
+    plan: &SnapshotRecord,
+    handoff: &capture_handoff::Preview,
+    console: Console,
+) -> Result<(), CliError> {
     let value =
         serde_json::to_value(plan).map_err(|error| StepError::Internal(error.to_string()))?;
     // A strongly consistent unit reads 4 KiB, an eventually consistent one twice as much.
     let units = plan.estimated_bytes as f64 / if plan.consistent { 4096.0 } else { 8192.0 };
     let text = format!(
-        "{}\nabout {units:.0} read units{}\nnothing was written (--dry-run)",
+        "{}\n{}\nabout {units:.0} read units{}\nnothing was written (--dry-run)",
         beginning(plan),
+        handoff_line::of_preview(handoff, plan.consistent),
         if plan.read_capacity > 0.0 {
             format!(", {} at this pace", seconds(units / plan.read_capacity))
         } else {
@@ -238,7 +277,12 @@ fn show_plan(plan: &SnapshotRecord, console: Console) -> Result<(), CliError> {
     );
     console.result(
         &text,
-        &json!({"plan": value, "estimated_read_units": units, "dry_run": true}),
+        &json!({
+            "plan": value,
+            "handoff": handoff_line::json_of_preview(handoff),
+            "estimated_read_units": units,
+            "dry_run": true,
+        }),
     );
     Ok(())
 }
@@ -290,7 +334,11 @@ async fn report(
     let store = status::open_store(deps, &record)?;
     let layout = status::layout(&record)?;
     let metadata = highwater_steps::snapshot_info::metadata(store.as_ref(), &layout, id).await?;
-    let text = summary(&metadata, &store.url(layout.root()), elapsed);
+    let text = format!(
+        "{}\n{}",
+        summary(&metadata, &store.url(layout.root()), elapsed),
+        handoff_line::of(&metadata)
+    );
     let value = json!({
         "snapshot_id": id,
         "url": store.url(layout.root()),

@@ -22,7 +22,7 @@ use self::file_sink::FileSink;
 use self::stdout_sink::StdoutSink;
 use super::backup;
 use crate::args::Global;
-use crate::args::backup::{Backup, Pace, Shape};
+use crate::args::backup::{Backup, Handoff, Pace, Shape};
 use crate::args::dump::{Dump, EncodingArg, LayoutArg};
 use crate::connect::{self, Control};
 use crate::console::Console;
@@ -123,6 +123,10 @@ fn as_backup(args: &Dump) -> Result<Backup, CliError> {
         shape: Shape {
             compression: None,
             part_size: args.targets.part_size,
+        },
+        handoff: Handoff {
+            with_stream: false,
+            settle_seconds: None,
         },
     })
 }

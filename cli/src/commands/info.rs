@@ -11,6 +11,7 @@ use crate::connect::{self, Absent};
 use crate::console::Console;
 use crate::dyndump_store;
 use crate::error::CliError;
+use crate::handoff_line;
 
 /// Shows one backup; one that is being made with its counts of this moment, where the control table is at hand.
 pub async fn run(args: &Info, global: &Global, console: Console) -> Result<(), CliError> {
@@ -105,6 +106,7 @@ fn lines(metadata: &Metadata) -> String {
         ),
         format!("Throttled Requests ..: {}", metadata.scan.throttles),
     ];
+    lines.push(handoff_line::of(metadata));
     if let Some(filter) = &metadata.selection.filter {
         lines.push(format!("Filter ..............: {filter}"));
     }

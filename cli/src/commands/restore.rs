@@ -1,4 +1,4 @@
-//! `highwater restore` and `highwater load`.
+//! `highwater restore`, `highwater load` and `highwater materialize`.
 
 mod wanted;
 
@@ -14,6 +14,7 @@ use highwater_steps::{RestoreDeps, StepError, StopFlag, restore_status};
 use serde_json::Value;
 
 use crate::args::Global;
+use crate::args::materialize::Materialize;
 use crate::args::restore::{Load, Restore};
 use crate::backup_place::{self, BackupPlace};
 use crate::connect::{self, Absent, Control};
@@ -32,6 +33,16 @@ use wanted::Wanted;
 /// Restores a backup, or goes on with a restore that was stopped.
 pub async fn run(args: &Restore, global: &Global, console: Console) -> Result<(), CliError> {
     let job = Wanted::by_restore(args)?;
+    restore(job, &Manners::default(), global, console).await
+}
+
+/// Makes a snapshot in the place of a table.
+pub async fn materialize(
+    args: &Materialize,
+    global: &Global,
+    console: Console,
+) -> Result<(), CliError> {
+    let job = Wanted::by_materialize(args)?;
     restore(job, &Manners::default(), global, console).await
 }
 
@@ -104,6 +115,7 @@ async fn restore(
     let Prepared {
         deps,
         request,
+        job,
         id,
         expected_items,
         ..
@@ -122,23 +134,17 @@ async fn restore(
         .as_ref()
         .map(|log| tick(log, request, counters, started));
     let outcome = execution
-        .run(
-            request,
-            &Job::Restore(id.clone()),
-            &tasks,
-            console,
-            &mut signals,
-        )
+        .run(request, job, &tasks, console, &mut signals)
         .await;
     drop((display, ticking));
     let elapsed = started.elapsed().as_secs_f64();
-    tell(deps, id, &execution, outcome, elapsed, console).await
+    tell(deps, (id, job), &execution, outcome, elapsed, console).await
 }
 
 /// The result on standard output, or what went wrong and how to go on.
 async fn tell(
     deps: &RestoreDeps,
-    id: &RestoreId,
+    (id, job): (&RestoreId, &Job),
     execution: &LocalExecution,
     outcome: Result<Value, CliError>,
     elapsed: f64,
@@ -157,7 +163,7 @@ async fn tell(
             restore_report::result(&record, elapsed, console);
             Err(restore_report::rejected(&record))
         }
-        (Err(error), record) => Err(with_resume(record.ok(), execution, id, error)),
+        (Err(error), record) => Err(with_resume(record.ok(), execution, job, error)),
     }
 }
 
@@ -195,6 +201,7 @@ struct Prepared {
     deps: RestoreDeps,
     request: RestoreRequest,
     id: RestoreId,
+    job: Job,
     expected_items: u64,
     _place: Option<BackupPlace>,
     _control: Control,
@@ -249,6 +256,7 @@ async fn prepare(
     }
     let control = connect::control(global, console, Absent::Create).await?;
     let id = input.restore_id()?;
+    let job = job_of(&plan);
     let known = control.restores.restore(&id).await;
     if known.map_err(StepError::Control)?.is_some() {
         return Err(StepError::RestoreExists(id).into());
@@ -262,6 +270,7 @@ async fn prepare(
             stop,
         ),
         id,
+        job,
         expected_items: plan.source.items.unwrap_or(0),
         request,
         _place: Some(place),
@@ -298,19 +307,32 @@ async fn resume(
         .value;
     let done = restore_status::totals(&deps, &id).await?.totals;
     counters.resume_from(&done);
+    let job = job_of(&record);
+    let into = match &record.materialize {
+        Some(place) => place.clone(),
+        None => record.target.to_string(),
+    };
     console.say(&format!(
-        "Resuming restore {id} into {}: {} items are accounted for",
-        record.target,
+        "Resuming {job} into {into}: {} items are accounted for",
         count(done.read),
     ));
     Ok(Prepared {
         deps,
         request,
         id,
+        job,
         expected_items: record.source.items.unwrap_or(0),
         _place: None,
         _control: control,
     })
+}
+
+/// By which command it is resumed.
+fn job_of(record: &RestoreRecord) -> Job {
+    match record.materialize {
+        Some(_) => Job::Materialize(record.id.clone()),
+        None => Job::Restore(record.id.clone()),
+    }
 }
 
 /// Where there are no checkpoints at all there is no restore to resume.
@@ -327,7 +349,7 @@ fn unknown_if_absent(error: CliError, id: &RestoreId) -> CliError {
 fn with_resume(
     record: Option<RestoreRecord>,
     execution: &LocalExecution,
-    id: &RestoreId,
+    begun: &Job,
     mut error: CliError,
 ) -> CliError {
     let ours = record.is_some_and(|record| {
@@ -335,7 +357,7 @@ fn with_resume(
     });
     match &mut error {
         CliError::Workflow { resumable, .. } => *resumable = ours,
-        CliError::Signal { job, .. } => *job = ours.then(|| Job::Restore(id.clone())),
+        CliError::Signal { job, .. } => *job = ours.then(|| begun.clone()),
         _ => {}
     }
     error

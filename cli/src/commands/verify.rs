@@ -1,5 +1,7 @@
 //! `highwater verify`.
 
+mod log;
+
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -38,11 +40,16 @@ pub async fn run(args: &Verify, global: &Global, console: Console) -> Result<(),
         return signals.unless_received(Box::pin(compared)).await;
     }
     signals
-        .unless_received(Box::pin(verify(args, &backup, console)))
+        .unless_received(Box::pin(verify(args, global, &backup, console)))
         .await
 }
 
-async fn verify(args: &Verify, backup: &SideArgs, console: Console) -> Result<(), CliError> {
+async fn verify(
+    args: &Verify,
+    global: &Global,
+    backup: &SideArgs,
+    console: Console,
+) -> Result<(), CliError> {
     if args.reading.skip_checks {
         return Err(CliError::Usage(
             "--skip-checks leaves nothing to verify; it is for comparing with --table".into(),
@@ -53,7 +60,7 @@ async fn verify(args: &Verify, backup: &SideArgs, console: Console) -> Result<()
         store,
         mut catalog,
         // Until the end: it may be a folder that stands for standard input.
-        place: _place,
+        place,
     } = backup;
     if let Some(given) = comparison::given_key(&args.reading)? {
         let known = catalog.key_schema.get_or_insert_with(|| given.clone());
@@ -72,19 +79,37 @@ async fn verify(args: &Verify, backup: &SideArgs, console: Console) -> Result<()
     drop(display);
     let report = verified?.with_faults(faults);
     let elapsed = started.elapsed().as_secs_f64();
+    let logs = if args.log {
+        log::verify(args, global, &place.location, &catalog, console).await?
+    } else {
+        Vec::new()
+    };
+    let breaks = log::breaks(&logs);
     let value = json!({
         "backup": catalog.url,
         "kind": catalog.kind,
-        "good": report.is_good(),
+        "good": report.is_good() && breaks == 0,
         "report": report,
+        "logs": logs,
         "seconds": elapsed,
     });
     let title = format!("{} at {}", catalog.kind.as_str(), catalog.url);
-    console.result(&text(&title, &report, elapsed), &value);
-    if report.is_good() {
-        return Ok(());
+    let mut story = text(&title, &report, elapsed);
+    if !logs.is_empty() {
+        story = format!("{story}\n{}", log::text(&logs));
     }
-    Err(StepError::PartCorrupt(format!("{title} is damaged: {}", wrong(&report).join(", "))).into())
+    console.result(&story, &value);
+    if !report.is_good() {
+        let wrong = wrong(&report).join(", ");
+        return Err(StepError::PartCorrupt(format!("{title} is damaged: {wrong}")).into());
+    }
+    if breaks > 0 {
+        return Err(CliError::Different(format!(
+            "the change log is broken: {} records do not follow from the one before",
+            count(breaks)
+        )));
+    }
+    Ok(())
 }
 
 /// What is wrong with the backup, in numbers.

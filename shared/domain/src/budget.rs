@@ -42,6 +42,18 @@ impl Budget {
         }
     }
 
+    /// An equal share of what is left, for the next of `of` jobs that run one after the other.
+    ///
+    /// The reserve stays whole: it is the invocation's, not a job's.
+    #[must_use]
+    pub fn share(&self, now: UnixMillis, of: u64) -> Self {
+        let share = self.left_ms(now).map(|left| left / of.max(1));
+        Self {
+            deadline: share.map(|share| UnixMillis(now.0.saturating_add(share))),
+            margin_ms: 0,
+        }
+    }
+
     /// Whether it is time to put down the pen.
     #[must_use]
     pub fn is_spent(&self, now: UnixMillis) -> bool {
@@ -75,6 +87,24 @@ mod tests {
         assert!(
             long.allows_wait(UnixMillis(0), 869_999) && !long.allows_wait(UnixMillis(0), 870_000)
         );
+    }
+
+    #[test]
+    fn a_share_is_of_what_is_left_and_what_one_leaves_is_for_the_others() {
+        let whole = Budget::until(UnixMillis(280_000), UnixMillis(0));
+        assert_eq!(whole.left_ms(UnixMillis(0)), Some(250_000));
+        let first = whole.share(UnixMillis(0), 5);
+        assert_eq!(first.left_ms(UnixMillis(0)), Some(50_000));
+        // It was done after a second: four share the rest.
+        let second = whole.share(UnixMillis(1_000), 4);
+        assert_eq!(second.left_ms(UnixMillis(1_000)), Some(62_250));
+        assert_eq!(
+            whole
+                .share(UnixMillis(250_000), 1)
+                .left_ms(UnixMillis(250_000)),
+            Some(0)
+        );
+        assert_eq!(Budget::UNLIMITED.share(UnixMillis(0), 3), Budget::UNLIMITED);
     }
 
     #[test]

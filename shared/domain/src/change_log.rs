@@ -5,21 +5,26 @@
 //! with the same bytes. A batch that is cut anew makes an object that overlaps with another; readers take each record
 //! of a shard once.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::fmt;
+use std::io;
 
 use bytes::Bytes;
 use thiserror::Error;
+use zstd::bulk::Compressor;
 
-use crate::backup_source::Packing;
 use crate::layout::Layout;
-use crate::packing::{UnpackError, Unpacked};
 use crate::sequence_number::SequenceNumber;
 use crate::shard::ShardId;
-use crate::stream_record::{RecordError, StreamRecord};
+use crate::stream_record::StreamRecord;
+
+pub use crate::log_records::{LogObjectError, LogRecords, read_log_object};
 
 /// zstd's level 1: the log is written by the record, all day.
 const LEVEL: i32 = 1;
+
+/// Bytes of records, before compression, after which a log object is full. A record that is larger by itself has an
+/// object of its own.
+pub const LOG_OBJECT_BYTES: usize = 8 << 20;
 
 /// The end of a log object's name.
 const SUFFIX: &str = ".jsonl.zst";
@@ -44,20 +49,32 @@ pub fn log_folder(prefix: &str, table: &str, stream_label: &str) -> String {
 }
 
 impl LogName {
+    /// The name of the object that holds `records` of `shard`: one or more, in ascending order.
+    pub fn of(shard: &ShardId, records: &[StreamRecord]) -> Result<Self, LogError> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return Err(LogError::Empty);
+        };
+        let mut pairs = records.iter().zip(records.iter().skip(1));
+        let disorder =
+            pairs.find(|(earlier, later)| later.sequence_number <= earlier.sequence_number);
+        if let Some((earlier, later)) = disorder {
+            return Err(LogError::Disorder {
+                earlier: earlier.sequence_number.clone(),
+                later: later.sequence_number.clone(),
+            });
+        }
+        Ok(Self {
+            shard: shard.clone(),
+            first: first.sequence_number.clone(),
+            last: last.sequence_number.clone(),
+            count: records.len() as u64,
+        })
+    }
+
     /// The key of the object in its stream's folder.
     #[must_use]
     pub fn key(&self, folder: &str) -> String {
-        let Self {
-            shard,
-            first,
-            last,
-            count,
-        } = self;
-        format!(
-            "{folder}{shard}/{}-{}-{count}{SUFFIX}",
-            first.padded(),
-            last.padded()
-        )
+        format!("{folder}{self}")
     }
 
     /// Reads a key below a stream's folder; `None` if it is no log object's.
@@ -81,6 +98,20 @@ impl LogName {
     }
 }
 
+impl fmt::Display for LogName {
+    /// As it stands below its stream's folder.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            shard,
+            first,
+            last,
+            count,
+        } = self;
+        let (first, last) = (first.padded(), last.padded());
+        write!(f, "{shard}/{first}-{last}-{count}{SUFFIX}")
+    }
+}
+
 /// Why records make no log object.
 #[derive(Debug, Error)]
 pub enum LogError {
@@ -101,135 +132,96 @@ pub enum LogError {
 }
 
 /// The name and the bytes of the object that holds `records` of one shard, in the order in which they came.
+///
+/// Whoever writes more than one keeps a [`LogPacker`].
 pub fn log_object(shard: &ShardId, records: &[StreamRecord]) -> Result<(LogName, Bytes), LogError> {
-    let (Some(first), Some(last)) = (records.first(), records.last()) else {
-        return Err(LogError::Empty);
-    };
-    let pairs = records.iter().zip(records.iter().skip(1));
-    for (earlier, later) in pairs {
-        if later.sequence_number <= earlier.sequence_number {
-            return Err(LogError::Disorder {
-                earlier: earlier.sequence_number.clone(),
-                later: later.sequence_number.clone(),
-            });
+    LogPacker::new()?.object(shard, records)
+}
+
+/// Makes log objects, one after the other, with one compressor and one buffer for all of them.
+///
+/// What an object's bytes are does not depend on those before it.
+pub struct LogPacker {
+    compressor: Compressor<'static>,
+    plain: Vec<u8>,
+}
+
+impl fmt::Debug for LogPacker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogPacker").finish_non_exhaustive()
+    }
+}
+
+impl LogPacker {
+    /// A packer that has packed nothing yet.
+    pub fn new() -> Result<Self, LogError> {
+        let mut compressor = Compressor::new(LEVEL)?;
+        compressor.include_checksum(true)?;
+        Ok(Self {
+            compressor,
+            plain: Vec::new(),
+        })
+    }
+
+    /// The name and the bytes of the object that holds `records` of one shard: one or more, in ascending order.
+    pub fn object(
+        &mut self,
+        shard: &ShardId,
+        records: &[StreamRecord],
+    ) -> Result<(LogName, Bytes), LogError> {
+        let name = LogName::of(shard, records)?;
+        self.plain.clear();
+        for record in records {
+            push_line(&mut self.plain, &record.raw);
         }
+        let mut packed = self.compressor.compress(&self.plain)?;
+        // One huge record must not keep its room for the rest of the writer's life.
+        self.plain.shrink_to(2 * LOG_OBJECT_BYTES);
+        packed.shrink_to_fit();
+        Ok((name, packed.into()))
     }
-    let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
-    encoder.include_checksum(true)?;
-    for record in records {
-        encoder.write_all(&one_line(&record.raw))?;
-        encoder.write_all(b"\n")?;
-    }
-    let name = LogName {
-        shard: shard.clone(),
-        first: first.sequence_number.clone(),
-        last: last.sequence_number.clone(),
-        count: records.len() as u64,
-    };
-    Ok((name, encoder.finish()?.into()))
 }
 
 /// A line break cannot stand inside a JSON string: where there is one, it is layout.
-fn one_line(raw: &Bytes) -> Bytes {
+fn push_line(plain: &mut Vec<u8>, raw: &[u8]) {
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
     if raw.contains(&b'\n') || raw.contains(&b'\r') {
-        let line = raw
-            .iter()
-            .copied()
-            .filter(|byte| !matches!(byte, b'\n' | b'\r'));
-        return line.collect::<Vec<u8>>().into();
+        plain.extend(raw.iter().copied().filter(|byte| !is_break(byte)));
+    } else {
+        plain.extend_from_slice(raw);
     }
-    raw.clone()
+    plain.push(b'\n');
 }
 
-/// A log object that is not what its name says.
-#[derive(Debug, Error)]
-pub enum LogObjectError {
-    /// It cannot be decompressed.
-    #[error("{key} cannot be decompressed: {source}")]
-    Torn {
-        /// The object.
-        key: String,
-        /// What the decoder says.
-        source: UnpackError,
-    },
-    /// A line is no record.
-    #[error("{key} line {line}: {source}")]
-    Record {
-        /// The object.
-        key: String,
-        /// The line, from 1.
-        line: u64,
-        /// What is wrong with it.
-        source: RecordError,
-    },
-    /// It holds other records than its name says.
-    #[error("{key} holds {found}, which its name does not say")]
-    Other {
-        /// The object.
-        key: String,
-        /// What it holds.
-        found: String,
-    },
-}
-
-/// The records of a log object, checked against its name.
-pub fn read_log_object(
-    key: &str,
-    name: &LogName,
-    body: &[u8],
-) -> Result<Vec<StreamRecord>, LogObjectError> {
-    let mut plain = Vec::new();
-    let mut unpacked = Unpacked::new(body, Packing::Zstd);
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = unpacked
-            .read(&mut buffer)
-            .map_err(|source| LogObjectError::Torn {
-                key: key.to_owned(),
-                source,
-            })?;
-        if read == 0 {
-            break;
-        }
-        plain.extend_from_slice(buffer.get(..read).unwrap_or_default());
-    }
-    let plain = Bytes::from(plain);
-    let mut records = Vec::new();
-    for line in plain
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
-        let record = StreamRecord::read(&plain.slice_ref(line));
-        records.push(record.map_err(|source| LogObjectError::Record {
-            key: key.to_owned(),
-            line: records.len() as u64 + 1,
-            source,
-        })?);
-    }
-    let ends = (records.first(), records.last());
-    let is_named = matches!(ends, (Some(first), Some(last))
-        if first.sequence_number.padded() == name.first.padded()
-            && last.sequence_number.padded() == name.last.padded()
-            && records.len() as u64 == name.count);
-    if is_named {
-        return Ok(records);
-    }
-    Err(LogObjectError::Other {
-        key: key.to_owned(),
-        found: format!("{} records", records.len()),
+/// Cuts records into pieces that make objects of at most `plain_bytes` before compression, each as long as it can be.
+///
+/// The cuts depend on the records alone, so that the same records make the same objects.
+pub fn pieces(
+    records: &[StreamRecord],
+    plain_bytes: usize,
+) -> impl Iterator<Item = &[StreamRecord]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fits = rest.iter().take_while(|record| {
+            bytes = bytes.saturating_add(record.raw.len() + 1);
+            bytes <= plain_bytes
+        });
+        let length = fits.count().max(1);
+        let (piece, behind) = rest.split_at_checked(length)?;
+        rest = behind;
+        Some(piece)
     })
 }
 
 /// Records of one shard from any number of overlapping objects: each once, in order.
 #[must_use]
 pub fn once_in_order(records: impl IntoIterator<Item = StreamRecord>) -> Vec<StreamRecord> {
-    let mut by_number = BTreeMap::new();
-    for record in records {
-        by_number
-            .entry(record.sequence_number.padded())
-            .or_insert(record);
-    }
-    by_number.into_values().collect()
+    let mut records: Vec<StreamRecord> = records.into_iter().collect();
+    // Stable: of two copies the one that came first is kept.
+    records.sort_by(|a, b| a.sequence_number.cmp(&b.sequence_number));
+    records.dedup_by(|later, earlier| later.sequence_number == earlier.sequence_number);
+    records
 }
 
 #[cfg(test)]
@@ -292,6 +284,51 @@ mod tests {
             read_log_object("k", &other, &body),
             Err(LogObjectError::Other { .. })
         ));
+    }
+
+    /// A retry comes from another packer, or from one that has packed other things since.
+    #[test]
+    fn bytes_do_not_depend_on_what_was_packed_before() {
+        let batches: Vec<Vec<StreamRecord>> = (0..40)
+            .map(|batch| (batch * 7..=batch * 9).map(record).collect())
+            .collect();
+        let mut packer = LogPacker::new().unwrap();
+        for batch in batches.iter().chain(batches.iter().rev()) {
+            let fresh = log_object(&shard(), batch).unwrap();
+            assert_eq!(packer.object(&shard(), batch).unwrap(), fresh);
+        }
+    }
+
+    #[test]
+    fn pieces_are_as_long_as_they_can_be_and_never_empty() {
+        let records: Vec<_> = (10..20).map(record).collect();
+        let line = records[0].raw.len() + 1;
+        let lengths = |bytes| {
+            let lengths = pieces(&records, bytes).map(<[_]>::len);
+            lengths.collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(3 * line), [3, 3, 3, 1]);
+        assert_eq!(lengths(3 * line - 1), [2; 5]);
+        assert_eq!(
+            lengths(1),
+            [1; 10],
+            "a record that is too large stands alone"
+        );
+        assert_eq!(lengths(usize::MAX), [10]);
+        assert_eq!(pieces(&[], 100).count(), 0);
+    }
+
+    #[test]
+    fn layout_inside_a_record_does_not_break_its_line() {
+        let spaced = record(9).raw.to_vec();
+        let spaced = String::from_utf8(spaced)
+            .unwrap()
+            .replace(",\"", ",\r\n\t\"");
+        let spaced = StreamRecord::read(&Bytes::from(spaced)).unwrap();
+        let (name, body) = log_object(&shard(), &[spaced, record(10)]).unwrap();
+        let read = read_log_object("k", &name, &body).unwrap();
+        assert_eq!(read[0].sequence_number.as_str(), "9");
+        assert_eq!(read[0].new_image, record(9).new_image);
     }
 
     #[test]

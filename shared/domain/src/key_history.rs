@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+pub mod run;
+
 use crate::mark::UnixSeconds;
 use crate::sequence_number::OrderToken;
 use crate::stream_record::Change;
@@ -93,6 +95,68 @@ fn image(
             token: change.token.clone(),
             image: name,
         }),
+    }
+}
+
+/// What the state at one second needs of an item's changes: the last one up to it, and the first one after it.
+///
+/// Changes may be added in any order and any number of times; [`state`](Self::state) is that of [`state_at`] over all of
+/// them, without a scanned item. Only the image that can be needed of each change is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    before: Option<ItemChange>,
+    after: Option<ItemChange>,
+}
+
+/// What a key costs beside its images, in bytes: both changes, their numbers, and its place in a map.
+const AROUND_BYTES: usize = 640;
+
+impl Around {
+    /// Takes one more change into account, `at` being the second whose state is wanted.
+    pub fn add(&mut self, at: UnixSeconds, change: &ItemChange) {
+        if change.event_time <= at {
+            let is_later = |known: &ItemChange| known.token < change.token;
+            if self.before.as_ref().is_none_or(is_later) {
+                self.before = Some(ItemChange {
+                    new_image: change.new_image.as_deref().map(Bytes::copy_from_slice),
+                    old_image: None,
+                    ..change.clone()
+                });
+            }
+        } else {
+            let is_earlier = |known: &ItemChange| change.token < known.token;
+            if self.after.as_ref().is_none_or(is_earlier) {
+                self.after = Some(ItemChange {
+                    new_image: None,
+                    old_image: change.old_image.as_deref().map(Bytes::copy_from_slice),
+                    ..change.clone()
+                });
+            }
+        }
+    }
+
+    /// The state at that second; `None` if there was no change.
+    pub fn state(self, at: UnixSeconds) -> Result<Option<ItemState>, ImageMissing> {
+        let changes: Vec<ItemChange> = self.changes().cloned().collect();
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        state_at(at, changes, None).map(Some)
+    }
+
+    /// The changes that are kept: the one up to the second first.
+    pub fn changes(&self) -> impl Iterator<Item = &ItemChange> {
+        self.before.iter().chain(&self.after)
+    }
+
+    /// What it takes in memory, about, with its key.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let image = |change: &ItemChange| {
+            let image = change.new_image.as_ref().or(change.old_image.as_ref());
+            image.map_or(0, Bytes::len)
+        };
+        AROUND_BYTES + self.changes().map(image).sum::<usize>()
     }
 }
 
@@ -208,8 +272,18 @@ mod tests {
             if length > 0 {
                 delivered.rotate_left(shuffle % length);
             }
-            let found = state_at(UnixSeconds(second), delivered, state.as_deref().map(item)).unwrap();
+            let mut around = Around::default();
+            for change in &delivered {
+                around.add(UnixSeconds(second), change);
+            }
+            let scanned = state.as_deref().map(item);
             let expected = truth.map_or(ItemState::Absent, |text| there(&text));
+            let reduced = around.state(UnixSeconds(second)).unwrap();
+            prop_assert_eq!(reduced.is_none(), delivered.is_empty());
+            if !delivered.is_empty() {
+                prop_assert_eq!(reduced, Some(expected.clone()), "two changes tell as much as all");
+            }
+            let found = state_at(UnixSeconds(second), delivered, scanned).unwrap();
             prop_assert_eq!(found, expected);
         }
     }

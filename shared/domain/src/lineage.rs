@@ -5,6 +5,7 @@
 //! gone. So a listing is believed only when it makes sense and a second one agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,8 @@ pub enum Oddity {
         /// One of them.
         shard: ShardId,
     },
+    /// No two looks agreed until patience ended.
+    Unsettled,
 }
 
 /// A position in one shard, such that nothing from there on can be lost without an error.
@@ -135,11 +138,7 @@ impl Lineage {
     /// A shard that is open receives records even if a child of its is listed already; that child waits for it.
     #[must_use]
     pub fn open_frontier(&self) -> Vec<&Node> {
-        let is_open = |node: &&Node| node.shard.end.is_none();
-        self.iter()
-            .filter(is_open)
-            .filter(|node| !self.has_ancestor(node, &is_open))
-            .collect()
+        self.frontier(|node| node.shard.end.is_none())
     }
 
     /// Where to read from so that every record published after `since` is seen, also by a reader whose reads may be
@@ -151,9 +150,15 @@ impl Lineage {
             let ended_at = node.children.iter().filter_map(ShardId::created_at).min();
             node.shard.end.is_none() || ended_at.is_none_or(|at| at >= since)
         };
+        self.frontier(may_hold)
+    }
+
+    /// The shards that pass `test` with no ancestor that does.
+    #[must_use]
+    pub fn frontier(&self, test: impl Fn(&&Node) -> bool) -> Vec<&Node> {
         self.iter()
-            .filter(may_hold)
-            .filter(|node| !self.has_ancestor(node, &may_hold))
+            .filter(&test)
+            .filter(|node| !self.has_ancestor(node, &test))
             .collect()
     }
 
@@ -249,6 +254,57 @@ pub fn oddities(listing: &StreamListing, now: UnixMillis) -> Vec<Oddity> {
         }
     }
     found.into_iter().collect()
+}
+
+/// The children of a shard that was read to its end, as answers about them come in.
+///
+/// Just after the end an answer may name none of them, or some. So they are believed when two answers, some time apart, name
+/// all that any answer has named. Only a stream that was disabled may have ended without children.
+#[derive(Clone, Debug, Default)]
+pub struct ChildrenWatch {
+    seen: BTreeMap<ShardId, Shard>,
+    agreed_since: Option<Duration>,
+}
+
+impl ChildrenWatch {
+    /// Takes an answer of the moment `at`, by any clock that only goes forward. The children, once they are believed.
+    ///
+    /// `may_be_none`: the stream is disabled, or gone.
+    pub fn answer(
+        &mut self,
+        at: Duration,
+        children: &[Shard],
+        may_be_none: bool,
+        apart: Duration,
+    ) -> Option<Vec<Shard>> {
+        let known = self.seen.len();
+        for child in children {
+            let kept = self
+                .seen
+                .entry(child.id.clone())
+                .or_insert_with(|| child.clone());
+            // It may have ended between two answers.
+            kept.end = kept.end.take().or_else(|| child.end.clone());
+        }
+        if self.seen.len() > known {
+            self.agreed_since = None;
+        }
+        let named: BTreeSet<&ShardId> = children.iter().map(|child| &child.id).collect();
+        let is_whole = named.len() == self.seen.len() && (may_be_none || !named.is_empty());
+        if !is_whole {
+            return None;
+        }
+        let since = *self.agreed_since.get_or_insert(at);
+        let is_second = at > since || apart.is_zero();
+        (is_second && at.saturating_sub(since) >= apart)
+            .then(|| self.seen.values().cloned().collect())
+    }
+
+    /// Whether any answer has named a child.
+    #[must_use]
+    pub fn has_seen_any(&self) -> bool {
+        !self.seen.is_empty()
+    }
 }
 
 #[cfg(test)]
@@ -399,5 +455,60 @@ mod tests {
         ]);
         let lineage = Lineage::of(&backwards, NOW);
         assert!(lineage.get(&child).unwrap().ordinal > lineage.get(&root).unwrap().ordinal);
+    }
+
+    fn watched(answers: &[(u64, &[&str], bool)]) -> Option<Vec<ShardId>> {
+        let mut watch = ChildrenWatch::default();
+        let root = id(9, "a");
+        let mut believed = None;
+        for (second, names, disabled) in answers {
+            assert_eq!(believed, None, "an answer after the last one");
+            let children: Vec<Shard> = names
+                .iter()
+                .map(|name| shard(&id(4, name), Some(&root), true))
+                .collect();
+            let at = Duration::from_secs(*second);
+            let apart = Duration::from_secs(10);
+            believed = watch.answer(at, &children, *disabled, apart);
+        }
+        let ids = |shards: Vec<Shard>| shards.into_iter().map(|shard| shard.id).collect();
+        believed.map(ids)
+    }
+
+    /// Case 34: none for a while, then one, then both.
+    #[test]
+    fn case_34_children_are_believed_when_answers_agree() {
+        let both = Some(vec![id(4, "b"), id(4, "c")]);
+        let answers: [(u64, &[&str], bool); 6] = [
+            (0, &[], false),
+            (10, &[], false),
+            (40, &["b"], false),
+            (49, &["b", "c"], false),
+            (50, &["b", "c"], false),
+            (59, &["c", "b"], false),
+        ];
+        for some in 1..6 {
+            assert_eq!(watched(&answers[..some]), None, "{some} answers");
+        }
+        assert_eq!(watched(&answers), both);
+        // An answer that has forgotten one does not agree, and does not take it back.
+        let forgetful: [(u64, &[&str], bool); 3] = [
+            (0, &["b", "c"], false),
+            (11, &["b"], false),
+            (12, &["b", "c"], false),
+        ];
+        assert_eq!(watched(&forgetful[..2]), None);
+        assert_eq!(watched(&forgetful), both);
+    }
+
+    #[test]
+    fn only_a_disabled_stream_ends_without_children() {
+        let none: [(u64, &[&str], bool); 2] = [(0, &[], false), (9999, &[], false)];
+        assert_eq!(watched(&none), None);
+        let disabled: [(u64, &[&str], bool); 2] = [(0, &[], true), (10, &[], true)];
+        assert_eq!(watched(&disabled[..1]), None);
+        assert_eq!(watched(&disabled), Some(Vec::new()));
+        let one_after_all: [(u64, &[&str], bool); 2] = [(0, &[], true), (10, &["b"], true)];
+        assert_eq!(watched(&one_after_all), None);
     }
 }

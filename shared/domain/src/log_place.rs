@@ -38,6 +38,18 @@ impl LogPlace {
         }
     }
 
+    /// What lies before the table's folder; may be empty.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The table's name.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
     /// The folder of the whole log, ending in `/`.
     #[must_use]
     pub fn root(&self) -> String {

@@ -56,7 +56,7 @@ pub struct ManifestSummary {
     pub table_arn: String,
     /// The table's UUID.
     pub table_id: Option<String>,
-    /// The state's time. A scan has no single one; this is the time it began.
+    /// The state's time. A scan has no single one; this is the time it began, or the second of a materialized snapshot.
     pub export_time: String,
     /// The bucket.
     pub s3_bucket: String,
@@ -97,7 +97,10 @@ impl ManifestSummary {
             end_time: sealed_at.to_rfc3339(),
             table_arn: record.table_arn.clone(),
             table_id: record.table_id.clone(),
-            export_time: record.started_at.to_rfc3339(),
+            export_time: match &record.materialized {
+                Some(made) => made.at.clone(),
+                None => record.started_at.to_rfc3339(),
+            },
             s3_bucket: bucket.to_owned(),
             s3_prefix: prefix,
             s3_sse_algorithm: "AES256".into(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::ids::UnixMillis;
+use crate::incident::Incident;
 use crate::shard::ShardId;
 
 /// Whole seconds since 1970: the grain of DynamoDB's own stamps.
@@ -58,6 +59,32 @@ pub struct Silence {
     pub polls: u32,
 }
 
+impl Silence {
+    /// What is known after one more empty answer, given at `at`. Answers come from many hosts: their clocks may differ.
+    #[must_use]
+    pub fn after(before: Option<Self>, at: UnixMillis) -> Self {
+        match before {
+            None => Self {
+                since: at,
+                last: at,
+                polls: 1,
+            },
+            Some(before) => Self {
+                since: before.since,
+                last: before.last.max(at),
+                polls: before.polls.saturating_add(1),
+            },
+        }
+    }
+
+    /// Whether the shard can be taken for idle. One empty answer says nothing: it may take several calls to get to where
+    /// the records are.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.polls >= IDLE_POLLS && self.last.since(self.since) >= IDLE_MS
+    }
+}
+
 /// What the log holds of one shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardProgress {
@@ -90,6 +117,41 @@ impl Mark {
             Grade::Proven => self.proven,
             Grade::Rolled => self.rolled,
             Grade::Assumed => self.assumed,
+        }
+    }
+
+    /// The greatest second of any grade.
+    #[must_use]
+    pub fn best(&self) -> Option<UnixSeconds> {
+        self.proven.max(self.rolled).max(self.assumed)
+    }
+
+    /// What is published after `published`: this, but no second is taken back that no incident touches.
+    ///
+    /// Two workers may look at the rows at different moments, and an assumption may be made anew with less courage; neither
+    /// makes untrue what was published. An incident may: it withdraws the seconds it touches.
+    #[must_use]
+    pub fn following(self, published: Self, incidents: &[Incident]) -> Self {
+        let next = |old: Option<UnixSeconds>, new: Option<UnixSeconds>| match old {
+            Some(at) if new < old => {
+                // Seconds after `new` up to `at`; from the first one if nothing is known now.
+                let first = new.map_or(0, |new| new.0.saturating_add(1));
+                let is_touched =
+                    |incident: &Incident| incident.from <= at && first <= incident.until.0;
+                if incidents.iter().any(is_touched) {
+                    new
+                } else {
+                    old
+                }
+            }
+            _ => new,
+        };
+        let proven = next(published.proven, self.proven);
+        let rolled = next(published.rolled, self.rolled).max(proven);
+        Self {
+            proven,
+            rolled,
+            assumed: next(published.assumed, self.assumed).max(rolled),
         }
     }
 }
@@ -144,6 +206,14 @@ pub fn mark(
     })
 }
 
+/// The shard that holds the mark of the grade `assumed` back the most, and so all others; `None` if no shard is read.
+#[must_use]
+pub fn bounding(shards: &[ShardProgress], publication_ms: u64) -> Option<&ShardId> {
+    let leaves = shards.iter().filter(|shard| shard.children.is_none());
+    let least = leaves.min_by_key(|shard| (assumed(shard, publication_ms), &shard.shard));
+    least.map(|shard| &shard.shard)
+}
+
 /// A record's own second may still grow; everything before it is there.
 fn proven(shard: &ShardProgress) -> Option<UnixSeconds> {
     shard
@@ -158,9 +228,7 @@ fn rolled(shard: &ShardProgress) -> Option<UnixSeconds> {
 }
 
 fn assumed(shard: &ShardProgress, publication_ms: u64) -> Option<UnixSeconds> {
-    let idle = shard.silence.filter(|silence| {
-        silence.polls >= IDLE_POLLS && silence.last.since(silence.since) >= IDLE_MS
-    });
+    let idle = shard.silence.filter(Silence::is_idle);
     let asked = idle
         .map(|silence| UnixSeconds::of(UnixMillis(silence.last.0.saturating_sub(publication_ms))));
     // The second in which it was asked may still grow.
@@ -253,6 +321,88 @@ mod tests {
         for grade in [Grade::Proven, Grade::Rolled, Grade::Assumed] {
             assert_eq!(mark.of(grade), Some(UnixSeconds(NOW - 701)));
         }
+    }
+
+    fn incident(from: u64, until: u64) -> Incident {
+        Incident {
+            version: 1,
+            id: "late-child-1".into(),
+            kind: crate::incident::IncidentKind::LateChild,
+            stream_label: "l".into(),
+            shard: None,
+            from: UnixSeconds(from),
+            until: UnixSeconds(until),
+            seen_at: UnixMillis(until * 1000),
+            detail: String::new(),
+        }
+    }
+
+    fn all(seconds: Option<u64>) -> Mark {
+        let at = seconds.map(UnixSeconds);
+        Mark {
+            proven: at,
+            rolled: at,
+            assumed: at,
+        }
+    }
+
+    /// I9: a published second is taken back only by an incident that touches it.
+    #[test]
+    fn i9_a_mark_goes_back_only_where_an_incident_says_why() {
+        let published = all(Some(200));
+        for (new, incidents, expected) in [
+            (Some(300), vec![], Some(300)),
+            (Some(100), vec![], Some(200)),
+            (None, vec![], Some(200)),
+            (Some(100), vec![incident(150, 160)], Some(100)),
+            (Some(100), vec![incident(50, 100)], Some(200)),
+            (Some(100), vec![incident(50, 101)], Some(100)),
+            (Some(100), vec![incident(201, 300)], Some(200)),
+            (Some(100), vec![incident(200, 300)], Some(100)),
+            (None, vec![incident(0, 10)], None),
+        ] {
+            let next = all(new).following(published, &incidents);
+            assert_eq!(next, all(expected), "{new:?} {incidents:?}");
+        }
+        assert_eq!(all(Some(1)).following(Mark::default(), &[]), all(Some(1)));
+    }
+
+    #[test]
+    fn grades_stay_in_order_when_one_is_kept() {
+        let published = Mark {
+            proven: Some(UnixSeconds(100)),
+            rolled: Some(UnixSeconds(150)),
+            assumed: Some(UnixSeconds(200)),
+        };
+        let next = all(Some(90)).following(published, &[incident(120, 130)]);
+        assert_eq!(
+            [next.proven, next.rolled, next.assumed],
+            [Some(UnixSeconds(100)); 3]
+        );
+    }
+
+    #[test]
+    fn silence_begins_with_the_first_empty_answer() {
+        let mut silence = None;
+        let idle: Vec<bool> = [9_000, 10_000, 8_000, 11_000, 11_001]
+            .map(|at| {
+                silence = Some(Silence::after(silence, UnixMillis(at)));
+                silence.unwrap().is_idle()
+            })
+            .into();
+        assert_eq!(idle, [false, false, false, true, true]);
+        let silence = silence.unwrap();
+        assert_eq!(
+            (silence.since.0, silence.last.0, silence.polls),
+            (9_000, 11_001, 5)
+        );
+    }
+
+    #[test]
+    fn the_bounding_shard_is_the_least() {
+        let shards = [leaf(9000, "a", Some(NOW)), leaf(9000, "b", Some(NOW - 50))];
+        assert_eq!(bounding(&shards, 0), Some(&id(9000, "b")));
+        assert_eq!(bounding(&[], 0), None);
     }
 
     #[test]

@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::handoff::{Handoff, KeptHandoff, UnreadableHandoff};
 use crate::ids::SnapshotId;
 use crate::key::KeySchema;
+use crate::materialized::Materialized;
 use crate::scan::ScanTotals;
 use crate::selection::Selection;
 use crate::snapshot::{Compression, PartTotals, SnapshotRecord, Status};
@@ -63,8 +65,13 @@ pub struct Metadata {
     pub scan: ScanTotals,
     /// Why it failed.
     pub error: Option<String>,
-    /// The stream position where live changes take over. A plain snapshot has none, and cannot be restored to a second.
-    pub handoff: Option<serde_json::Value>,
+    /// The stream positions where live changes take over. A plain snapshot has none, and cannot be restored to a second.
+    pub handoff: Option<KeptHandoff>,
+    /// Why there is no handoff, where there is none.
+    pub no_handoff: Option<String>,
+    /// What it was made from, if not by a scan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub materialized: Option<Materialized>,
 }
 
 impl Default for Metadata {
@@ -94,11 +101,18 @@ impl Default for Metadata {
             scan: ScanTotals::default(),
             error: None,
             handoff: None,
+            no_handoff: None,
+            materialized: None,
         }
     }
 }
 
 impl Metadata {
+    /// The stream positions where live changes take over, if there are any.
+    pub fn handoff(&self) -> Result<Option<&Handoff>, UnreadableHandoff> {
+        self.handoff.as_ref().map(KeptHandoff::get).transpose()
+    }
+
     /// The metadata of a snapshot: its record, and what its segments have done.
     #[must_use]
     pub fn of(record: &SnapshotRecord, parts: &PartTotals, scan: &ScanTotals) -> Self {
@@ -126,7 +140,12 @@ impl Metadata {
             compression: record.compression,
             scan: *scan,
             error: record.error.clone(),
-            handoff: None,
+            handoff: record
+                .handoff
+                .clone()
+                .map(|handoff| KeptHandoff::Read(Box::new(handoff))),
+            no_handoff: record.no_handoff.clone(),
+            materialized: record.materialized.clone(),
         }
     }
 }
@@ -151,6 +170,18 @@ mod tests {
             },
             Metadata::default()
         );
+    }
+
+    #[test]
+    fn a_handoff_that_cannot_be_read_hides_nothing_else() {
+        let text = r#"{"item_count": 7, "handoff": {"version": 9}}"#;
+        let metadata: Metadata = serde_json::from_str(text).unwrap();
+        assert_eq!(metadata.item_count, 7);
+        assert!(metadata.handoff().unwrap_err().0.contains('9'));
+        for text in [r#"{"handoff": null}"#, "{}"] {
+            let metadata: Metadata = serde_json::from_str(text).unwrap();
+            assert_eq!(metadata.handoff(), Ok(None));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::backup_source::SourceKind;
 use crate::ids::{NameError, SnapshotId, TableRef, UnixMillis};
 use crate::key::KeySchema;
 use crate::key_filter::KeyFilter;
+use crate::restore_point::RestorePoint;
 use crate::snapshot::Status;
 use crate::table_plan::TablePlan;
 
@@ -28,6 +29,12 @@ impl RestoreId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// The id of the snapshot that a restore makes, if it makes one: the same.
+    #[must_use]
+    pub fn as_snapshot(&self) -> &SnapshotId {
+        &self.0
     }
 }
 
@@ -155,14 +162,76 @@ pub struct RestoreRecord {
     pub ended_at: Option<UnixMillis>,
     /// Why it failed, one line.
     pub error: Option<String>,
+    /// The second, the snapshot and the stretch of the log, if it is a restore to a second.
+    #[serde(default)]
+    pub point: Option<RestorePoint>,
+    /// Where a snapshot is made, if no table is to be filled: `s3://bucket/prefix` or `file:///path`. Its id is the
+    /// restore's, and [`target`](Self::target) names the table that it shows.
+    #[serde(default)]
+    pub materialize: Option<String>,
 }
 
 impl RestoreRecord {
+    /// Files that are loaded: those of the backup, and behind them one for each bucket of the log.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        self.source.files + u64::from(self.buckets())
+    }
+
+    /// Shards of the log that are read; 0 without a restore point.
+    #[must_use]
+    pub fn shards(&self) -> u32 {
+        self.point.as_ref().map_or(0, |point| point.shards)
+    }
+
+    /// Buckets of keys that the log is sorted into; 0 without a restore point.
+    #[must_use]
+    pub fn buckets(&self) -> u32 {
+        self.point.as_ref().map_or(0, |point| point.buckets)
+    }
+
+    /// The bucket whose items `file` holds; `None` for a file of the backup.
+    #[must_use]
+    pub fn bucket_of(&self, file: u32) -> Option<u32> {
+        let behind = u64::from(file).checked_sub(self.source.files)?;
+        u32::try_from(behind)
+            .ok()
+            .filter(|bucket| *bucket < self.buckets())
+    }
+
     /// The file that the same worker takes after `file`, if there is one.
     #[must_use]
     pub fn file_after(&self, file: u32) -> Option<u32> {
         file.checked_add(self.lanes)
-            .filter(|next| u64::from(*next) < self.source.files)
+            .filter(|next| u64::from(*next) < self.files())
+    }
+
+    /// How many workers can find something to do.
+    #[must_use]
+    pub fn most_workers(&self) -> u32 {
+        self.lanes.max(self.shards()).max(self.buckets())
+    }
+
+    /// With how many of `count` shards or buckets the workflow begins; each worker goes on in steps of so many.
+    #[must_use]
+    pub fn branches(&self, count: u32) -> u32 {
+        count.min(self.concurrency.max(1))
+    }
+
+    /// The shard that the same worker takes after `shard`, if there is one.
+    #[must_use]
+    pub fn shard_after(&self, shard: u32) -> Option<u32> {
+        shard
+            .checked_add(self.branches(self.shards()))
+            .filter(|next| *next < self.shards())
+    }
+
+    /// The bucket that the same worker takes after `bucket`, if there is one.
+    #[must_use]
+    pub fn bucket_after(&self, bucket: u32) -> Option<u32> {
+        bucket
+            .checked_add(self.branches(self.buckets()))
+            .filter(|next| *next < self.buckets())
     }
 }
 
@@ -180,6 +249,8 @@ pub struct LoadTotals {
     pub existing: u64,
     /// Items that did not pass the filter.
     pub filtered: u64,
+    /// Items of the snapshot whose key the log names: what they were at the second is written from the log's files.
+    pub superseded: u64,
     /// Items that the table does not take; each is kept whole, with the reason.
     pub rejected: u64,
     /// Bytes of the lines that were read.
@@ -191,10 +262,16 @@ pub struct LoadTotals {
 }
 
 impl LoadTotals {
-    /// Items that were left where they are, for either reason.
+    /// Items that were left where they are, for whatever reason.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        self.existing + self.filtered
+        self.existing + self.filtered + self.superseded
+    }
+
+    /// Items that were asked for: those that neither the filter nor the log's newer state has left out.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.read.saturating_sub(self.filtered + self.superseded)
     }
 
     /// Whether everything that was read is accounted for.
@@ -210,6 +287,7 @@ impl LoadTotals {
         self.deleted += other.deleted;
         self.existing += other.existing;
         self.filtered += other.filtered;
+        self.superseded += other.superseded;
         self.rejected += other.rejected;
         self.plain_bytes += other.plain_bytes;
         self.consumed_capacity += other.consumed_capacity;

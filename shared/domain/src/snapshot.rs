@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::handoff::Handoff;
 use crate::ids::{SnapshotId, TableRef, UnixMillis};
 use crate::key::{Key, KeySchema};
+use crate::materialized::Materialized;
 use crate::scan::ScanTotals;
 use crate::selection::Selection;
 
@@ -100,6 +102,15 @@ pub struct SnapshotRecord {
     pub compression: Compression,
     /// A part is cut when its stored form reaches so many bytes.
     pub part_bytes: u64,
+    /// Whether the snapshot must have a handoff: it fails rather than end without one that holds.
+    #[serde(default)]
+    pub with_stream: bool,
+    /// Where live changes take over. Only [`expired`](Handoff::expired) ever changes in it.
+    #[serde(default)]
+    pub handoff: Option<Handoff>,
+    /// Why there is no handoff, where there is none.
+    #[serde(default)]
+    pub no_handoff: Option<String>,
     /// When PlanBackup ran.
     pub started_at: UnixMillis,
     /// DynamoDB's estimate of the table's items at the start, for progress only.
@@ -115,6 +126,9 @@ pub struct SnapshotRecord {
     /// How far FinalizeBackup has checked the parts.
     #[serde(default)]
     pub verified: Verified,
+    /// What it was made from, if not by a scan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub materialized: Option<Materialized>,
 }
 
 /// The finalizer's own checkpoint: parts up to `after` were found in the store as their rows say.

@@ -52,6 +52,54 @@ pub struct StreamRecord {
 #[error("not a stream record: {0}")]
 pub struct RecordError(pub String);
 
+/// A record that cannot be understood, with as much of it as can be had. It is stored as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The record as it came.
+    pub raw: Bytes,
+    /// Its place in its shard, if it says so.
+    pub sequence_number: Option<SequenceNumber>,
+    /// Its stamp in seconds since 1970, if it has one.
+    pub created_at: Option<u64>,
+    /// What is wrong with it.
+    pub reason: RecordError,
+}
+
+/// The members of a record that may be there even if others are not.
+#[derive(Default, Deserialize)]
+struct Remains {
+    #[serde(default)]
+    dynamodb: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Unread {
+    fn new(raw: Bytes, reason: RecordError) -> Self {
+        let remains: Remains = serde_json::from_slice(&raw).unwrap_or_default();
+        let body = remains.dynamodb.unwrap_or_default();
+        let number = body.get("SequenceNumber").and_then(|value| value.as_str());
+        let stamp = body.get("ApproximateCreationDateTime");
+        Self {
+            sequence_number: number.and_then(|number| number.parse().ok()),
+            created_at: stamp
+                .and_then(serde_json::Value::as_f64)
+                .and_then(whole_seconds),
+            raw,
+            reason,
+        }
+    }
+}
+
+/// A stamp in whole seconds; a fraction is cut, as DynamoDB does. `None` if it cannot be a time.
+fn whole_seconds(stamp: f64) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be a time within three thousand years"
+    )]
+    let seconds = stamp as u64;
+    (0.0..1e11).contains(&stamp).then_some(seconds)
+}
+
 #[derive(Deserialize)]
 struct Record<'a> {
     #[serde(rename = "eventID", borrow)]
@@ -98,22 +146,19 @@ impl UserIdentity<'_> {
 }
 
 impl StreamRecord {
+    /// Reads a record, or what remains of it: nothing that a stream sends is passed over.
+    pub fn read_or_keep(raw: &Bytes) -> Result<Self, Box<Unread>> {
+        Self::read(raw).map_err(|reason| Box::new(Unread::new(raw.clone(), reason)))
+    }
+
     /// Reads a record from its bytes.
     pub fn read(raw: &Bytes) -> Result<Self, RecordError> {
-        let wrong = |reason: &str| RecordError(reason.to_owned());
         let record: Record<'_> =
             serde_json::from_slice(raw).map_err(|error| RecordError(error.to_string()))?;
         let body = record.dynamodb;
-        let seconds = body.approximate_creation_date_time;
-        if !(0.0..1e11).contains(&seconds) {
-            return Err(wrong("ApproximateCreationDateTime is no time in seconds"));
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked to be a time within three thousand years; a fraction is cut, as DynamoDB does"
-        )]
-        let created_at = seconds as u64;
+        let created_at = whole_seconds(body.approximate_creation_date_time);
+        let no_time = || "ApproximateCreationDateTime is no time in seconds".to_owned();
+        let created_at = created_at.ok_or_else(|| RecordError(no_time()))?;
         let image = |image: Option<&RawValue>| {
             let image = image.filter(|image| image.get() != "null");
             image.map(|image| raw.slice_ref(image.get().as_bytes()))
@@ -183,6 +228,27 @@ mod tests {
             let text = EVENT.replace("1768385930", time);
             assert_eq!(read(&text).unwrap().created_at, 1_768_385_930, "{time}");
         }
+    }
+
+    #[test]
+    fn what_remains_of_a_record_is_kept() {
+        let remains = |from: &str, to: &str| {
+            let text = EVENT.replacen(from, to, 1);
+            let raw = Bytes::from(text.clone());
+            let unread = StreamRecord::read_or_keep(&raw).unwrap_err();
+            assert_eq!(unread.raw, text, "as it came");
+            let number = unread.sequence_number.map(|number| number.to_string());
+            (number, unread.created_at)
+        };
+        let number = Some("111000000000000000000001".to_owned());
+        let stamp = Some(1_768_385_930);
+        assert_eq!(remains("\"MODIFY\"", "\"UPSERT\""), (number.clone(), stamp));
+        assert_eq!(remains("1768385930", "\"soon\""), (number, None));
+        assert_eq!(remains("111000000000000000000001", "x"), (None, stamp));
+        assert_eq!(remains("\"dynamodb\":{", "\"dynamodb\":{{"), (None, None));
+        assert_eq!(remains("\"dynamodb\"", "\"kinesis\""), (None, None));
+        let raw = Bytes::from_static(EVENT.as_bytes());
+        assert_eq!(StreamRecord::read_or_keep(&raw).unwrap().raw, EVENT);
     }
 
     #[test]

@@ -216,6 +216,11 @@ pub trait TableDescriber: Debug + Send + Sync {
     /// call that is refused for good is noted in [`TableSettings::unavailable`].
     async fn describe(&self, table: &str) -> Result<TableSettings, Failure>;
 
+    /// What `DescribeTable` alone says: the `Table` member of its answer.
+    async fn description(&self, table: &str) -> Result<Value, Failure> {
+        Ok(self.describe(table).await?.table)
+    }
+
     /// The table's UUID alone, to see whether it is still the same table.
     async fn table_id(&self, table: &str) -> Result<Option<String>, Failure> {
         Ok(self.describe(table).await?.table_id().map(str::to_owned))

@@ -12,6 +12,7 @@ use highwater_domain::scan::{Page, TableScanner};
 use highwater_domain::snapshot::PartRow;
 use highwater_domain::table::TableDescriber;
 
+use crate::live_deps::LiveDeps;
 use crate::pace::Pace;
 
 /// The ports of the backup workflow.
@@ -33,6 +34,8 @@ pub struct Deps {
     pub observer: Arc<dyn Observer>,
     /// Asks for an early, orderly end.
     pub stop: StopFlag,
+    /// The live side, for the handoff.
+    pub live: LiveDeps,
 }
 
 impl Deps {

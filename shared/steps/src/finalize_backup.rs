@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deps::Deps;
 use crate::error::StepError;
+use crate::hold_handoff;
 use crate::plan_backup::PlanInput;
 use crate::request::BackupRequest;
 use crate::seal;
@@ -128,13 +129,32 @@ pub async fn run(
         return Ok(output(true, Some(Status::Completed)));
     }
     refuse_foreign(&current.value, input.execution_id.as_deref())?;
-    status::check_same_table(deps, &current.value).await?;
-    let progress = all_segments_done(deps, &current.value).await?;
-    let Some(checked) = check_parts(deps, store.as_ref(), current, &budget).await? else {
-        return Ok(output(false, Some(Status::Running)));
+    hold_handoff::check_source(deps, &current.value).await?;
+    let sealed = check_and_seal(deps, store.as_ref(), current, budget).await?;
+    let status = if sealed {
+        Status::Completed
+    } else {
+        Status::Running
     };
-    seal::seal(deps, store.as_ref(), checked, &progress).await?;
-    Ok(output(true, Some(Status::Completed)))
+    Ok(output(sealed, Some(status)))
+}
+
+/// Seals a snapshot whose segments are all done, once every part is found in the store as its row says. `false` if time
+/// ran out before.
+pub(crate) async fn check_and_seal(
+    deps: &Deps,
+    store: &dyn ObjectStore,
+    current: Versioned<SnapshotRecord>,
+    budget: Budget,
+) -> Result<bool, StepError> {
+    let progress = all_segments_done(deps, &current.value).await?;
+    let Some(checked) = check_parts(deps, store, current, &budget).await? else {
+        return Ok(false);
+    };
+    // Last, because the check of the parts may have taken hours.
+    let checked = hold_handoff::judge(deps, store, checked).await?;
+    seal::seal(deps, store, checked, &progress).await?;
+    Ok(true)
 }
 
 /// A snapshot that was marked failed, or taken over by another execution, is no longer ours to end.

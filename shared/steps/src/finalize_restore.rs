@@ -9,11 +9,14 @@ use highwater_domain::snapshot::Status;
 use highwater_domain::table_plan::NotRestored;
 use serde::{Deserialize, Serialize};
 
-use crate::apply_settings;
+use crate::apply_settings::{self, Applied};
 use crate::error::StepError;
 use crate::finalize_backup::FailureInput;
+use crate::materialize;
+use crate::overlay::overlay_files;
 use crate::plan_restore::PlanRestoreInput;
 use crate::restore_deps::RestoreDeps;
+use crate::restore_point;
 use crate::restore_request::RestoreRequest;
 use crate::restore_status::{self, RestoreProgress};
 
@@ -80,19 +83,21 @@ pub async fn run(
     }
     let record = restore_status::load(deps, &id).await?.value;
     if record.status == Status::Completed {
+        // Ended by an earlier try that may have died before it could tidy up.
+        clear_work(deps, &record).await?;
         return Ok(output(&record, true));
     }
     refuse_foreign(&record, input.execution_id.as_deref())?;
-    let totals = match record.engine {
-        Engine::ImportTable => record.totals,
-        Engine::Write => {
-            restore_status::check_same_table(deps, &record).await?;
-            let progress = restore_status::totals(deps, &id).await?;
-            check_totals(&record, &progress)?;
-            progress.totals
+    let totals = check_load(deps, &record).await?;
+    let applied = if record.materialize.is_some() {
+        let sealed = materialize::seal(&deps.snapshots, &record, &totals, budget).await?;
+        Applied {
+            done: sealed,
+            refused: Vec::new(),
         }
+    } else {
+        apply_settings::run(deps, &record, budget).await?
     };
-    let applied = apply_settings::run(deps, &record, budget).await?;
     if !applied.done {
         return Ok(output(&record, false));
     }
@@ -117,7 +122,33 @@ pub async fn run(
     })
     .await?;
     refuse_foreign_end(&record)?;
+    clear_work(deps, &record).await?;
     Ok(output(&record, true))
+}
+
+/// What became of the items, once it is sure that this is all of them.
+async fn check_load(deps: &RestoreDeps, record: &RestoreRecord) -> Result<LoadTotals, StepError> {
+    if record.engine == Engine::ImportTable {
+        return Ok(record.totals);
+    }
+    if record.materialize.is_none() {
+        restore_status::check_same_table(deps, record).await?;
+    }
+    let progress = restore_status::totals(deps, &record.id).await?;
+    let of_log = match &record.point {
+        Some(point) => overlay_files(deps, point).await?.1.totals.items,
+        None => 0,
+    };
+    check_totals(record, &progress, of_log)?;
+    Ok(progress.totals)
+}
+
+/// Deletes what lay between the log and the load. Nobody needs it once the restore has ended well.
+async fn clear_work(deps: &RestoreDeps, record: &RestoreRecord) -> Result<(), StepError> {
+    if let Some(point) = &record.point {
+        restore_point::clear_work(deps, point).await?;
+    }
+    Ok(())
 }
 
 fn output(record: &RestoreRecord, done: bool) -> FinalizeRestoreOutput {
@@ -155,16 +186,20 @@ fn refuse_foreign_end(record: &RestoreRecord) -> Result<(), StepError> {
     Err(interrupted(record, "another execution has taken it over"))
 }
 
-/// Every file is loaded, every item accounted for, and there are as many as the backup says.
-fn check_totals(record: &RestoreRecord, progress: &RestoreProgress) -> Result<(), StepError> {
+/// Every file is loaded, every item accounted for, and there are as many as the backup says, and `of_log` more that
+/// the log was folded into.
+fn check_totals(
+    record: &RestoreRecord,
+    progress: &RestoreProgress,
+    of_log: u64,
+) -> Result<(), StepError> {
     let totals = &progress.totals;
-    let taken = totals.read - totals.filtered;
-    let enough = record.max_items > 0 && taken >= record.max_items;
-    if progress.files_done < record.source.files && !enough {
+    let enough = record.max_items > 0 && totals.taken() >= record.max_items;
+    if progress.files_done < record.files() && !enough {
         return Err(StepError::FilesUnfinished {
             id: record.id.clone(),
-            unfinished: record.source.files - progress.files_done,
-            total: record.source.files,
+            unfinished: record.files() - progress.files_done,
+            total: record.files(),
         });
     }
     if !totals.is_balanced() {
@@ -173,9 +208,15 @@ fn check_totals(record: &RestoreRecord, progress: &RestoreProgress) -> Result<()
         )));
     }
     match record.source.items {
-        Some(items) if items != totals.read && record.max_items == 0 && !record.skip_checks => {
+        Some(items)
+            if items + of_log != totals.read && record.max_items == 0 && !record.skip_checks =>
+        {
+            let log = match of_log {
+                0 => String::new(),
+                items => format!(", and the log gives {items}"),
+            };
             Err(StepError::PartCorrupt(format!(
-                "{} items were read from {}, which says that it has {items}",
+                "{} items were read from {}, which says that it has {items}{log}",
                 totals.read, record.source.url
             )))
         }
@@ -216,5 +257,8 @@ async fn mark_failed(
         })
     })
     .await?;
+    if record.materialize.is_some() && record.status == Status::Failed {
+        materialize::mark_failed(&deps.snapshots, &record, message).await?;
+    }
     Ok(output(&record, true))
 }

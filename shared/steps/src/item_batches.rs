@@ -34,6 +34,8 @@ pub struct Draft {
     pub plain_bytes: u64,
     /// How many did not pass the filter.
     pub filtered: u64,
+    /// How many the log knows better.
+    pub superseded: u64,
     /// Those that no table of this key takes.
     pub rejects: Vec<Reject>,
     ops: Vec<NumberedOp>,
@@ -57,6 +59,12 @@ impl Draft {
     pub fn pass_over(&mut self, record: &Record) {
         self.count(record);
         self.filtered += 1;
+    }
+
+    /// Counts a record that the log knows better.
+    pub fn supersede(&mut self, record: &Record) {
+        self.count(record);
+        self.superseded += 1;
     }
 
     /// Adds a record that no table of this key takes.

@@ -15,6 +15,7 @@ use highwater_domain::table_writer::WriteOp;
 
 use crate::error::StepError;
 use crate::item_batches::{Draft, InFlight};
+use crate::overlay::Overlay;
 use crate::rejects::{self, Lines};
 use crate::restore_deps::RestoreDeps;
 use crate::restore_status;
@@ -47,6 +48,8 @@ pub(crate) struct FileLoad<'a> {
     pub(crate) store: &'a Arc<dyn ObjectStore>,
     pub(crate) number: u32,
     pub(crate) source: &'a SourceFile,
+    /// The keys whose state at a second the log tells, where this is a file of the snapshot under it.
+    pub(crate) overlay: Option<&'a Overlay>,
     pub(crate) budget: Budget,
 }
 
@@ -62,6 +65,7 @@ struct Progress {
 /// What a record turns out to be.
 enum Sorted {
     Filtered,
+    Superseded,
     Rejected(String),
     Wanted(KeyPrint),
 }
@@ -70,16 +74,7 @@ impl FileLoad<'_> {
     /// Loads until the file's end, or until the budget is spent.
     pub(crate) async fn run(&self) -> Result<Advance, StepError> {
         loop {
-            let seen = self
-                .deps
-                .restores
-                .file(&self.record.id, self.number)
-                .await
-                .map_err(StepError::Control)?;
-            let (checkpoint, version) = match seen {
-                Some(seen) => (seen.value, Some(seen.version)),
-                None => (FileCheckpoint::default(), None),
-            };
+            let (checkpoint, version) = self.checkpoint().await?;
             if checkpoint.done {
                 self.deps
                     .observer
@@ -107,6 +102,26 @@ impl FileLoad<'_> {
         }
     }
 
+    /// How far the file is committed, and the version of that.
+    pub(crate) async fn checkpoint(&self) -> Result<(FileCheckpoint, Option<i64>), StepError> {
+        let seen = self
+            .deps
+            .restores
+            .file(&self.record.id, self.number)
+            .await
+            .map_err(StepError::Control)?;
+        Ok(match seen {
+            Some(seen) => (seen.value, Some(seen.version)),
+            None => (FileCheckpoint::default(), None),
+        })
+    }
+
+    /// Whether the log tells what the item of this key was.
+    pub(crate) fn is_superseded(&self, print: &KeyPrint) -> Result<bool, StepError> {
+        self.overlay
+            .map_or(Ok(false), |overlay| overlay.covers(print))
+    }
+
     /// How many items may still be taken, under `max_items`: exact, because then one lane loads the files in order.
     async fn quota(&self) -> Result<Option<u64>, StepError> {
         if self.record.max_items == 0 {
@@ -115,8 +130,7 @@ impl FileLoad<'_> {
         let totals = restore_status::totals(self.deps, &self.record.id)
             .await?
             .totals;
-        let taken = totals.read - totals.filtered;
-        Ok(Some(self.record.max_items.saturating_sub(taken)))
+        Ok(Some(self.record.max_items.saturating_sub(totals.taken())))
     }
 
     /// Loads from the checkpoint on. Whatever ends it, what is accounted for is committed first.
@@ -170,7 +184,7 @@ impl FileLoad<'_> {
                 if !self.make_room(progress, in_flight, &mut draft).await? {
                     return Ok(false);
                 }
-                let sorted = self.sort_out(&record);
+                let sorted = self.sort_out(&record)?;
                 if let Sorted::Wanted(print) = &sorted
                     && (draft.holds(print) || in_flight.holds(print))
                 {
@@ -180,7 +194,7 @@ impl FileLoad<'_> {
                         return Ok(false);
                     }
                 }
-                if !matches!(sorted, Sorted::Filtered) {
+                if !matches!(sorted, Sorted::Filtered | Sorted::Superseded) {
                     quota = quota.map(|left| left - 1);
                 }
                 take(&mut draft, record, sorted);
@@ -249,6 +263,7 @@ impl FileLoad<'_> {
         let mut more = outcome.totals;
         more.read = batch.read;
         more.filtered = batch.filtered;
+        more.superseded = batch.superseded;
         more.plain_bytes = batch.plain_bytes;
         more.rejected += batch.rejects.len() as u64;
         self.deps.observer.loaded(self.number, &more);
@@ -266,20 +281,23 @@ impl FileLoad<'_> {
         Ok(true)
     }
 
-    fn sort_out(&self, record: &Record) -> Sorted {
+    fn sort_out(&self, record: &Record) -> Result<Sorted, StepError> {
         let schema = &self.record.key_schema;
         let body = record.op.body();
         let print = match schema.print_of(body) {
             Ok(print) => print,
-            Err(error) => return Sorted::Rejected(error.to_string()),
+            Err(error) => return Ok(Sorted::Rejected(error.to_string())),
         };
+        if self.is_superseded(&print)? {
+            return Ok(Sorted::Superseded);
+        }
         if !self.record.filter.is_empty() {
             // The print has found the key: it is there and of the right type.
             let passes = schema
                 .key_of(body)
                 .is_ok_and(|key| self.record.filter.iter().all(|filter| filter.passes(&key)));
             if !passes {
-                return Sorted::Filtered;
+                return Ok(Sorted::Filtered);
             }
         }
         // An item's JSON is longer than what DynamoDB counts: only a long one can be too large.
@@ -288,15 +306,15 @@ impl FileLoad<'_> {
         {
             match item_size(item.as_ref()) {
                 Ok(bytes) if bytes > MAX_ITEM_BYTES => {
-                    return Sorted::Rejected(format!(
+                    return Ok(Sorted::Rejected(format!(
                         "the item has {bytes} bytes as DynamoDB counts; at most {MAX_ITEM_BYTES} are allowed"
-                    ));
+                    )));
                 }
                 Ok(_) => {}
-                Err(error) => return Sorted::Rejected(error.to_string()),
+                Err(error) => return Ok(Sorted::Rejected(error.to_string())),
             }
         }
-        Sorted::Wanted(print)
+        Ok(Sorted::Wanted(print))
     }
 
     /// Makes the progress durable, its rejects first. `false` if somebody else has moved the checkpoint.
@@ -342,6 +360,7 @@ impl FileLoad<'_> {
 fn take(draft: &mut Draft, record: Record, sorted: Sorted) {
     match sorted {
         Sorted::Filtered => draft.pass_over(&record),
+        Sorted::Superseded => draft.supersede(&record),
         Sorted::Rejected(reason) => draft.reject(record, reason),
         Sorted::Wanted(print) => draft.push(record, print),
     }

@@ -1,10 +1,12 @@
-//! LoadPart: loads the files of one lane, each from its checkpoint on.
+//! LoadPart: loads the files of one lane, each from its checkpoint on, into the table or into a new snapshot.
 //!
 //! Any number of invocations may work on one file, one after the other or at once: a write names its whole item,
 //! so that writing it twice changes nothing, and the checkpoint moves by compare-and-set. What a second worker
 //! costs is write capacity; where existing items are kept it may count its rival's items as existing.
 //!
-//! Items of one key in one file are written in the file's order.
+//! Items of one key in one file are written in the file's order. To a second, an item of the snapshot whose key the
+//! log names is left out and counted; what it was at the second comes from the files behind the snapshot's, so that
+//! each item is written once.
 
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::StepError;
 use crate::import_table;
 use crate::load_file::{Advance, FileLoad};
+use crate::materialize::NewSnapshot;
+use crate::overlay::Overlay;
 use crate::restore_deps::RestoreDeps;
 use crate::restore_status;
 use crate::source::{self, LookOptions};
@@ -60,26 +64,18 @@ pub async fn run(
         let progress = import_table::run(deps, &record, budget).await?;
         return Ok(output(input.file, progress.done, progress.wait_seconds));
     }
-    if u64::from(input.file) >= record.source.files.max(1) {
-        let (file, files) = (input.file, record.source.files);
+    if u64::from(input.file) >= record.files().max(1) {
+        let (file, files) = (input.file, record.files());
         return Err(StepError::InvalidInput(format!(
             "file {file} of {files} does not exist"
         )));
     }
-    restore_status::check_same_table(deps, &record).await?;
-    deps.pace.limit(record.write_capacity, record.concurrency);
-    let (store, catalog) = open_source(deps, &record).await?;
-    let mut next = Some(input.file).filter(|_| !catalog.files.is_empty());
+    let target = Target::open(deps, &record).await?;
+    let sources = Sources::open(deps, &record).await?;
+    let mut next = Some(input.file).filter(|_| record.files() > 0);
     while let Some(file) = next {
-        let load = FileLoad {
-            deps,
-            record: &record,
-            store: &store,
-            number: file,
-            source: source_file(&catalog, file)?,
-            budget,
-        };
-        if load.run().await? == Advance::OutOfTime {
+        let load = sources.file(deps, &record, file, budget)?;
+        if target.fill(load).await? == Advance::OutOfTime {
             if deps.stop.is_set() {
                 return Err(StepError::RestoreInterrupted {
                     id: record.id,
@@ -93,15 +89,89 @@ pub async fn run(
     Ok(output(input.file, true, 0))
 }
 
-fn source_file(catalog: &Catalog, file: u32) -> Result<&SourceFile, StepError> {
-    usize::try_from(file)
-        .ok()
-        .and_then(|file| catalog.files.get(file))
-        .ok_or_else(|| StepError::Internal(format!("the catalog lacks file {file}")))
+/// What is filled: the table, or a new snapshot.
+enum Target {
+    Table,
+    Snapshot(Box<NewSnapshot>),
+}
+
+impl Target {
+    async fn open(deps: &RestoreDeps, record: &RestoreRecord) -> Result<Self, StepError> {
+        if record.materialize.is_some() {
+            let snapshot = NewSnapshot::open(&deps.snapshots, record).await?;
+            return Ok(Self::Snapshot(Box::new(snapshot)));
+        }
+        restore_status::check_same_table(deps, record).await?;
+        let workers = record.concurrency.min(record.lanes).max(1);
+        deps.pace.limit(record.write_capacity, workers);
+        Ok(Self::Table)
+    }
+
+    async fn fill(&self, load: FileLoad<'_>) -> Result<Advance, StepError> {
+        match self {
+            Self::Table => load.run().await,
+            Self::Snapshot(snapshot) => snapshot.copy(load).await,
+        }
+    }
+}
+
+/// The files that are loaded: those of the backup, and behind them those that the log was folded into.
+struct Sources {
+    store: Arc<dyn ObjectStore>,
+    catalog: Catalog,
+    overlay: Option<Overlay>,
+}
+
+impl Sources {
+    async fn open(deps: &RestoreDeps, record: &RestoreRecord) -> Result<Self, StepError> {
+        let (store, catalog) = open_source(deps, record).await?;
+        let overlay = match &record.point {
+            Some(point) => Some(Overlay::of(deps, point).await?),
+            None => None,
+        };
+        Ok(Self {
+            store,
+            catalog,
+            overlay,
+        })
+    }
+
+    fn file<'a>(
+        &'a self,
+        deps: &'a RestoreDeps,
+        record: &'a RestoreRecord,
+        number: u32,
+        budget: Budget,
+    ) -> Result<FileLoad<'a>, StepError> {
+        let absent = || StepError::Internal(format!("there is no file {number} to be loaded"));
+        let (store, source, overlay) = match (record.bucket_of(number), &self.overlay) {
+            (Some(bucket), Some(overlay)) => {
+                let source = at(overlay.files(), bucket).ok_or_else(absent)?;
+                (overlay.store(), source, None)
+            }
+            _ => {
+                let source = at(&self.catalog.files, number).ok_or_else(absent)?;
+                (&self.store, source, self.overlay.as_ref())
+            }
+        };
+        Ok(FileLoad {
+            deps,
+            record,
+            store,
+            number,
+            source,
+            overlay,
+            budget,
+        })
+    }
+}
+
+fn at(files: &[SourceFile], number: u32) -> Option<&SourceFile> {
+    files.get(usize::try_from(number).ok()?)
 }
 
 /// Looks at the backup again: it must be the one that the plan was made from.
-async fn open_source(
+pub(crate) async fn open_source(
     deps: &RestoreDeps,
     record: &RestoreRecord,
 ) -> Result<(Arc<dyn ObjectStore>, Catalog), StepError> {

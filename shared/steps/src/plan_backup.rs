@@ -1,11 +1,12 @@
 //! PlanBackup: decides what the snapshot will be, and claims its name.
 //!
 //! Idempotent: a retry of the same execution finds its own record and goes on where it broke off. What is
-//! written, in order: a marker that tries the store's create-if-absent, the record in the control table,
-//! `backup.json` as `running` (created only if absent), `table.json`. Before the record nothing is claimed.
+//! written, in order: a marker that tries the store's create-if-absent, what capturing a handoff leaves
+//! ([`crate::capture_handoff`]), the record in the control table, `backup.json` as `running` (created only if absent),
+//! `table.json`. Before the record nothing is claimed.
 
 use bytes::Bytes;
-use highwater_domain::control_table::{Cas, Versioned};
+use highwater_domain::control_table::Cas;
 use highwater_domain::ids::{SnapshotId, TableRef, UnixMillis};
 use highwater_domain::layout::{Destination, Layout};
 use highwater_domain::metadata::Metadata;
@@ -17,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::deps::Deps;
 use crate::error::StepError;
+use crate::plan_handoff;
 use crate::request::{BackupRequest, DEFAULT_CONCURRENCY, DEFAULT_PART_BYTES};
+use crate::resume_backup;
 use crate::status;
 
 /// The most branches that one state machine execution starts; its history holds 25,000 events.
@@ -72,7 +75,7 @@ pub async fn run(deps: &Deps, input: &PlanInput) -> Result<PlanOutput, StepError
         .await
         .map_err(StepError::Control)?;
     let record = match known {
-        Some(known) if input.request.resume => resume(deps, input, known).await?,
+        Some(known) if input.request.resume => resume_backup::resume(deps, input, known).await?,
         Some(known) if known.value.request_id == input.execution_id => known.value,
         Some(known) => return Err(exists(&id, &known.value.destination)),
         None if input.request.resume => {
@@ -123,6 +126,13 @@ async fn plan(deps: &Deps, input: &PlanInput) -> Result<SnapshotRecord, StepErro
     let store = status::open_store(deps, &record)?;
     let layout = status::layout(&record)?;
     prove_conditional_create(store.as_ref(), &layout).await?;
+    let record = match plan_handoff::with_handoff(deps, &input.request, record, &store).await {
+        Ok(record) => record,
+        Err(error) => {
+            let _ = store.delete(&[layout.probe()]).await;
+            return Err(error);
+        }
+    };
     match deps.control.create_snapshot(&record).await {
         Ok(Cas::Applied(_)) => Ok(record),
         Ok(Cas::Lost) => {
@@ -218,6 +228,9 @@ fn decide(
         max_items,
         compression: request.compression.unwrap_or_default(),
         part_bytes: request.part_bytes.unwrap_or(DEFAULT_PART_BYTES),
+        with_stream: request.with_stream,
+        handoff: None,
+        no_handoff: None,
         started_at: deps.clock.now(),
         estimated_items: settings.item_count(),
         estimated_bytes: settings.size_bytes(),
@@ -225,12 +238,13 @@ fn decide(
         ended_at: None,
         error: None,
         verified: Verified::default(),
+        materialized: None,
         table,
     })
 }
 
 /// A snapshot of another control table may live at this very place.
-async fn refuse_existing(
+pub(crate) async fn refuse_existing(
     store: &dyn ObjectStore,
     layout: &Layout,
     record: &SnapshotRecord,
@@ -263,7 +277,7 @@ async fn read_metadata(
 }
 
 /// A store that lets a second create succeed would let two workers claim one part.
-async fn prove_conditional_create(
+pub(crate) async fn prove_conditional_create(
     store: &dyn ObjectStore,
     layout: &Layout,
 ) -> Result<(), StepError> {
@@ -285,99 +299,11 @@ async fn prove_conditional_create(
     }
 }
 
-/// Takes up a snapshot that was stopped: its plan stays, its request and pace are new.
-async fn resume(
-    deps: &Deps,
-    input: &PlanInput,
-    mut known: Versioned<SnapshotRecord>,
-) -> Result<SnapshotRecord, StepError> {
-    let request = &input.request;
-    loop {
-        let record = known.value;
-        refuse_other_place(request, &record)?;
-        if record.status == Status::Completed {
-            // Sealed already. FinalizeBackup will see to it that backup.json says so.
-            return Ok(record);
-        }
-        let settings = describe_active(deps, &record.table).await?;
-        if settings.table_id() != record.table_id.as_deref() {
-            return Err(StepError::TableChanged {
-                table: record.table.to_string(),
-                id: record.id,
-            });
-        }
-        let asked = request.read_capacity.is_some() || request.read_percent.is_some();
-        let record = SnapshotRecord {
-            request_id: input.execution_id.clone(),
-            concurrency: request
-                .concurrency
-                .unwrap_or(record.concurrency)
-                .min(record.lanes),
-            read_capacity: if asked {
-                request.read_capacity_for(&settings)?
-            } else {
-                record.read_capacity
-            },
-            status: Status::Running,
-            ended_at: None,
-            error: None,
-            ..record
-        };
-        let cas = deps
-            .control
-            .update_snapshot(known.version, &record)
-            .await
-            .map_err(StepError::Control)?;
-        if matches!(cas, Cas::Applied(_)) {
-            return Ok(record);
-        }
-        known = status::load(deps, &record.id).await?;
-    }
-}
-
-fn refuse_other_place(request: &BackupRequest, record: &SnapshotRecord) -> Result<(), StepError> {
-    let other = |what: &str, asked: &str, is: &str| {
-        StepError::InvalidInput(format!(
-            "snapshot {} has {what} {is}, not {asked}",
-            record.id
-        ))
-    };
-    if let Some(table) = request
-        .table
-        .as_ref()
-        .filter(|table| table.name() != record.table.name())
-    {
-        return Err(other("table", table.as_str(), record.table.as_str()));
-    }
-    match &request.to {
-        Some(to) if to.parse::<Destination>()?.to_string() != record.destination => {
-            Err(other("destination", to, &record.destination))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Shows the claim in the store: `backup.json` and `table.json`. Repeated by every retry and resume.
-///
-/// Whoever uses another control table may claim the same id in the same place at the same time. The object
-/// that was created first decides; the other's record goes again.
 async fn claim(deps: &Deps, record: &SnapshotRecord, resumed: bool) -> Result<(), StepError> {
     let store = status::open_store(deps, record)?;
     let layout = status::layout(record)?;
-    let metadata = Metadata::of(record, &PartTotals::default(), &ScanTotals::default());
-    let object = status::metadata_object(&layout, &metadata)?;
-    if store.create(object).await.map_err(StepError::Store)? == Creation::Exists {
-        let there = read_metadata(store.as_ref(), &layout).await?;
-        let foreign = |there: Metadata| there.request_id != record.request_id;
-        if !resumed && there.is_some_and(foreign) {
-            deps.control
-                .forget_snapshot(&record.id)
-                .await
-                .map_err(StepError::Control)?;
-            return Err(exists(&record.id, &store.url(layout.root())));
-        }
-        status::project(deps, store.as_ref(), &record.id).await?;
-    }
+    claim_place(deps, store.as_ref(), record, resumed).await?;
     if store
         .facts(&layout.table_settings())
         .await
@@ -393,4 +319,32 @@ async fn claim(deps: &Deps, record: &SnapshotRecord, resumed: bool) -> Result<()
         store.create(object).await.map_err(StepError::Store)?;
     }
     Ok(())
+}
+
+/// Shows the claim in the store: `backup.json` as `running`.
+///
+/// Whoever uses another control table may claim the same id in the same place at the same time. The object
+/// that was created first decides; the other's record goes again.
+pub(crate) async fn claim_place(
+    deps: &Deps,
+    store: &dyn ObjectStore,
+    record: &SnapshotRecord,
+    resumed: bool,
+) -> Result<(), StepError> {
+    let layout = status::layout(record)?;
+    let metadata = Metadata::of(record, &PartTotals::default(), &ScanTotals::default());
+    let object = status::metadata_object(&layout, &metadata)?;
+    if store.create(object).await.map_err(StepError::Store)? == Creation::Created {
+        return Ok(());
+    }
+    let there = read_metadata(store, &layout).await?;
+    let foreign = |there: Metadata| there.request_id != record.request_id;
+    if !resumed && there.is_some_and(foreign) {
+        deps.control
+            .forget_snapshot(&record.id)
+            .await
+            .map_err(StepError::Control)?;
+        return Err(exists(&record.id, &store.url(layout.root())));
+    }
+    status::project(deps, store, &record.id).await
 }

@@ -1,8 +1,9 @@
-//! PlanRestore: decides what the restore will do, claims its id, and makes the table.
+//! PlanRestore: decides what the restore will do, claims its id, and makes the table, or the place of a new snapshot.
 //!
 //! Idempotent: a retry of the same execution finds its own record and goes on where it broke off. What is written,
-//! in order: the record in the control table, the table, the table's id in the record. Before the record nothing
-//! is claimed, and no table that is not this restore's is ever filled where a new one was asked for.
+//! in order: to a second, the list of the log's objects in the work folder; the record in the control table; the
+//! table; the table's id in the record. Before the record nothing is claimed, and no table that is not this restore's
+//! is ever filled where a new one was asked for.
 
 use highwater_domain::backup_source::Catalog;
 use highwater_domain::budget::Budget;
@@ -12,8 +13,12 @@ use highwater_domain::engine_choice::{
 };
 use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::{TableRef, UnixMillis};
+use highwater_domain::key::KeySchema;
 use highwater_domain::object_store::ObjectStore;
-use highwater_domain::restore::{Engine, LoadTotals, RestoreId, RestoreRecord, SourceFacts};
+use highwater_domain::restore::{
+    Engine, LoadTotals, OnExisting, RestoreId, RestoreRecord, SourceFacts,
+};
+use highwater_domain::restore_point::{RestorePoint, TablePlace};
 use highwater_domain::snapshot::Status;
 use highwater_domain::table::TableSettings;
 use highwater_domain::table_plan::{TablePlan, TargetPlace};
@@ -22,7 +27,10 @@ use serde::{Deserialize, Serialize};
 use crate::create_table;
 use crate::error::StepError;
 use crate::import_table;
+use crate::load_part;
+use crate::materialize;
 use crate::restore_deps::RestoreDeps;
+use crate::restore_point::{self, Options};
 use crate::restore_request::{DEFAULT_CONCURRENCY, RestoreRequest};
 use crate::restore_status;
 use crate::restore_target::{self, RestoreTarget};
@@ -45,7 +53,11 @@ pub struct PlanRestoreInput {
 pub struct PlanRestoreOutput {
     /// The restore.
     pub restore_id: RestoreId,
-    /// The files that the workflow's branches begin with.
+    /// The shards of the log that the workflow's branches begin with; none without a second.
+    pub shards: Vec<u32>,
+    /// The buckets of keys that they begin with after that; none without a second.
+    pub buckets: Vec<u32>,
+    /// The files that they begin with at last.
     pub files: Vec<u32>,
     /// How many branches may run at once.
     pub concurrency: u32,
@@ -85,19 +97,32 @@ pub async fn run(
         Some(known) if known.value.request_id == input.execution_id => known.value,
         Some(_) => return Err(StepError::RestoreExists(id)),
         None if input.request.resume => return Err(StepError::RestoreNotFound(id)),
-        None => claim(deps, preview(deps, input).await?).await?,
+        None => claim(deps, plan(deps, input, Log::Frozen).await?).await?,
     };
-    let record = prepare_table(deps, record, budget).await?;
-    let lanes = if record.status == Status::Completed || record.source.files == 0 {
-        0
-    } else {
-        record.lanes
-    };
-    Ok(PlanRestoreOutput {
-        restore_id: record.id,
-        files: (0..lanes).collect(),
+    let record = prepare_target(deps, record, budget).await?;
+    Ok(begin(&record))
+}
+
+/// What the workflow's branches begin with.
+fn begin(record: &RestoreRecord) -> PlanRestoreOutput {
+    let over = record.status == Status::Completed;
+    let list = |count: u32| (0..if over { 0 } else { count }).collect();
+    PlanRestoreOutput {
+        restore_id: record.id.clone(),
+        shards: list(record.branches(record.shards())),
+        buckets: list(record.branches(record.buckets())),
+        files: list(if record.files() == 0 { 0 } else { record.lanes }),
         concurrency: record.concurrency,
-    })
+    }
+}
+
+/// What becomes of the list of the log's objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    /// It is looked at.
+    Seen,
+    /// It is kept, so that what is logged later changes nothing.
+    Frozen,
 }
 
 /// What [`run`] would record for a new restore. Writes nothing.
@@ -105,13 +130,20 @@ pub async fn preview(
     deps: &RestoreDeps,
     input: &PlanRestoreInput,
 ) -> Result<RestoreRecord, StepError> {
+    plan(deps, input, Log::Seen).await
+}
+
+async fn plan(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+    log: Log,
+) -> Result<RestoreRecord, StepError> {
     let request = &input.request;
     request.check()?;
-    let location = request.location()?;
-    let Some(target) = &request.to else {
-        return Err(StepError::InvalidInput(
-            "a plan for a new restore needs `to`".into(),
-        ));
+    let mut point = choose_point(deps, input).await?;
+    let location = match &point {
+        Some(point) => point.snapshot.parse()?,
+        None => request.location()?,
     };
     let store = deps
         .stores
@@ -122,6 +154,18 @@ pub async fn preview(
         allow_incomplete: request.allow_incomplete,
     };
     let catalog = source::look(&store, &location, options).await?;
+    if request.materialize.is_some() {
+        point = freeze(deps, point, log).await?;
+        let record = decide_snapshot(deps, input, &catalog, point)?;
+        let snapshot = materialize::snapshot_of(&record, &catalog)?;
+        materialize::refuse_existing(&deps.snapshots, &snapshot).await?;
+        return Ok(record);
+    }
+    let Some(target) = &request.to else {
+        return Err(StepError::InvalidInput(
+            "a plan for a new restore needs `to`".into(),
+        ));
+    };
     let existing = describe_if_there(deps, target).await?;
     let place = place(deps, &catalog).await;
     let target_plan = match (&existing, request.into_existing) {
@@ -133,15 +177,65 @@ pub async fn preview(
     for filter in &request.filter {
         filter.check(&target_plan.key_schema)?;
     }
-    let chosen = choose(deps, store.as_ref(), request, &catalog, &target_plan.plan).await?;
-    decide(
-        deps,
-        input,
+    let chosen = match &point {
+        Some(_) => put_together(),
+        None => choose(deps, store.as_ref(), request, &catalog, &target_plan.plan).await?,
+    };
+    point = freeze(deps, point, log).await?;
+    let decided = Decided {
         target,
-        existing.as_ref(),
-        &catalog,
-        (target_plan, chosen),
-    )
+        existing: existing.as_ref(),
+        made: target_plan,
+        chosen,
+        point,
+    };
+    decide(deps, input, &catalog, decided)
+}
+
+/// The snapshot and the stretch of the log that a restore to a second needs, if it is to a second.
+async fn choose_point(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+) -> Result<Option<RestorePoint>, StepError> {
+    let request = &input.request;
+    let Some(at) = request.at()? else {
+        return Ok(None);
+    };
+    let (location, id) = (request.location()?, input.restore_id()?);
+    let work = match &request.work {
+        Some(folder) => format!("{}/{id}", folder.trim_end_matches('/')),
+        None => {
+            let place = TablePlace::of(&location)
+                .map_err(|error| StepError::InvalidInput(error.to_string()))?;
+            restore_point::default_work(&place, &id)
+        }
+    };
+    let options = Options {
+        rules: request.rules(),
+        work,
+    };
+    let point = restore_point::choose(deps, &location, at, &options).await?;
+    Ok(Some(point))
+}
+
+async fn freeze(
+    deps: &RestoreDeps,
+    point: Option<RestorePoint>,
+    log: Log,
+) -> Result<Option<RestorePoint>, StepError> {
+    match (point, log) {
+        (Some(point), Log::Frozen) => restore_point::prepare(deps, point).await.map(Some),
+        (point, _) => Ok(point),
+    }
+}
+
+/// The only engine that there is for a state that no snapshot holds yet.
+fn put_together() -> Chosen {
+    Chosen {
+        engine: Engine::Write,
+        reason: "snapshot and log are put together as they are written; ImportTable takes a snapshot (highwater materialize makes one)".into(),
+        import: None,
+    }
 }
 
 /// Where tables are made, with the account where a setting depends on it: a KMS key of another one cannot be used.
@@ -195,22 +289,140 @@ async fn describe_if_there(
     }
 }
 
+/// What a restore into a table is decided from, beside the request and the backup.
+struct Decided<'a> {
+    target: &'a TableRef,
+    existing: Option<&'a TableSettings>,
+    made: RestoreTarget,
+    chosen: Chosen,
+    point: Option<RestorePoint>,
+}
+
 /// The frozen plan: a pure function of the request, what was found, and the time.
 fn decide(
     deps: &RestoreDeps,
     input: &PlanRestoreInput,
-    target: &TableRef,
-    existing: Option<&TableSettings>,
     catalog: &Catalog,
-    (made, chosen): (RestoreTarget, Chosen),
+    decided: Decided<'_>,
 ) -> Result<RestoreRecord, StepError> {
     let request = &input.request;
-    let id = input.restore_id()?;
-    let max_items = request.max_items.unwrap_or(0);
-    let files = catalog.files.len() as u64;
+    let (made, chosen) = (decided.made, decided.chosen);
+    let plain = plain_record(
+        deps,
+        input,
+        catalog,
+        decided.target.clone(),
+        made.key_schema,
+    )?;
+    let record = RestoreRecord {
+        target_table_id: made.table_id,
+        table_plan: match chosen.import {
+            Some(source) => made.plan.into_import(source),
+            None => made.plan,
+        },
+        on_existing: request.on_existing_for(catalog)?,
+        engine: chosen.engine,
+        engine_reason: chosen.reason,
+        write_capacity: request.write_capacity_for(decided.existing)?,
+        max_items: request.max_items.unwrap_or(0),
+        filter: request.filter.clone(),
+        fail_fast: request.fail_fast,
+        skip_checks: request.skip_checks,
+        rejects: request.rejects.clone(),
+        point: decided.point,
+        ..plain
+    };
+    with_lanes(record, request)
+}
+
+/// The frozen plan of a restore that makes a snapshot.
+fn decide_snapshot(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+    catalog: &Catalog,
+    point: Option<RestorePoint>,
+) -> Result<RestoreRecord, StepError> {
+    let request = &input.request;
+    let lacks = |what: &str| {
+        StepError::PartMissing(format!(
+            "{} does not have {what}, which a new snapshot needs",
+            catalog.url
+        ))
+    };
+    let settings = catalog
+        .settings
+        .as_ref()
+        .ok_or_else(|| lacks("table.json"))?;
+    let name = settings.name().map_err(|_| lacks("its table's name"))?;
+    let key_schema = catalog.key_schema.clone();
+    let record = RestoreRecord {
+        engine_reason: "a snapshot is made, and no table is touched".into(),
+        materialize: request.materialize.as_ref().map(|it| it.to.clone()),
+        point,
+        ..plain_record(
+            deps,
+            input,
+            catalog,
+            name.parse()?,
+            key_schema.ok_or_else(|| lacks("its table's key"))?,
+        )?
+    };
+    with_lanes(record, request)
+}
+
+/// What the records of all restores have in common.
+fn plain_record(
+    deps: &RestoreDeps,
+    input: &PlanRestoreInput,
+    catalog: &Catalog,
+    target: TableRef,
+    key_schema: KeySchema,
+) -> Result<RestoreRecord, StepError> {
+    Ok(RestoreRecord {
+        id: input.restore_id()?,
+        request_id: input.execution_id.clone(),
+        source: SourceFacts {
+            url: catalog.url.clone(),
+            kind: catalog.kind,
+            files: catalog.files.len() as u64,
+            items: catalog.items,
+            stored_bytes: catalog.stored_bytes(),
+            plain_bytes: catalog.plain_bytes,
+            fingerprint: catalog.fingerprint(),
+            unchecked: catalog.unchecked.clone(),
+        },
+        target,
+        key_schema,
+        target_table_id: None,
+        table_plan: TablePlan::default(),
+        on_existing: OnExisting::Overwrite,
+        engine: Engine::Write,
+        engine_reason: String::new(),
+        lanes: 1,
+        concurrency: 1,
+        write_capacity: 0.0,
+        max_items: 0,
+        filter: Vec::new(),
+        fail_fast: false,
+        skip_checks: false,
+        rejects: None,
+        import_arn: None,
+        totals: LoadTotals::default(),
+        started_at: deps.clock.now(),
+        status: Status::Running,
+        ended_at: None,
+        error: None,
+        point: None,
+        materialize: None,
+    })
+}
+
+/// Decides how many work at once, now that it is known on how much.
+fn with_lanes(record: RestoreRecord, request: &RestoreRequest) -> Result<RestoreRecord, StepError> {
     // One lane loads the files one after the other, so that it knows exactly how many items are left.
-    let one_lane = max_items > 0 || chosen.engine == Engine::ImportTable;
+    let one_lane = record.max_items > 0 || record.engine == Engine::ImportTable;
     let concurrency = request.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+    let files = record.files();
     let lanes = match u32::try_from(files) {
         Ok(_) if one_lane => 1,
         Ok(files) => files.clamp(1, concurrency),
@@ -220,44 +432,9 @@ fn decide(
             )));
         }
     };
-    Ok(RestoreRecord {
-        id,
-        request_id: input.execution_id.clone(),
-        source: SourceFacts {
-            url: catalog.url.clone(),
-            kind: catalog.kind,
-            files,
-            items: catalog.items,
-            stored_bytes: catalog.stored_bytes(),
-            plain_bytes: catalog.plain_bytes,
-            fingerprint: catalog.fingerprint(),
-            unchecked: catalog.unchecked.clone(),
-        },
-        target: target.clone(),
-        key_schema: made.key_schema,
-        target_table_id: made.table_id,
-        table_plan: match chosen.import {
-            Some(source) => made.plan.into_import(source),
-            None => made.plan,
-        },
-        on_existing: request.on_existing_for(catalog)?,
-        engine: chosen.engine,
-        engine_reason: chosen.reason,
-        lanes,
-        concurrency: concurrency.min(lanes),
-        write_capacity: request.write_capacity_for(existing)?,
-        max_items,
-        filter: request.filter.clone(),
-        fail_fast: request.fail_fast,
-        skip_checks: request.skip_checks,
-        rejects: request.rejects.clone(),
-        import_arn: None,
-        totals: LoadTotals::default(),
-        started_at: deps.clock.now(),
-        status: Status::Running,
-        ended_at: None,
-        error: None,
-    })
+    let mut record = RestoreRecord { lanes, ..record };
+    record.concurrency = concurrency.min(record.most_workers());
+    Ok(record)
 }
 
 /// Records the plan, unless its id was taken between our look and now.
@@ -278,12 +455,18 @@ async fn claim(deps: &RestoreDeps, record: RestoreRecord) -> Result<RestoreRecor
     Err(StepError::RestoreExists(record.id))
 }
 
-/// Makes the table if it is to be made, and waits until it can be written.
-async fn prepare_table(
+/// Makes the table if it is to be made, and waits until it can be written; or claims the snapshot's place.
+async fn prepare_target(
     deps: &RestoreDeps,
     record: RestoreRecord,
     budget: Budget,
 ) -> Result<RestoreRecord, StepError> {
+    if record.materialize.is_some() && record.status != Status::Completed {
+        let (store, catalog) = load_part::open_source(deps, &record).await?;
+        let snapshot = materialize::snapshot_of(&record, &catalog)?;
+        materialize::claim(&deps.snapshots, snapshot, store.as_ref(), &catalog).await?;
+        return Ok(record);
+    }
     if record.status == Status::Completed || record.engine == Engine::ImportTable {
         return Ok(record);
     }
@@ -312,7 +495,7 @@ async fn resume(
             concurrency: request
                 .concurrency
                 .unwrap_or(latest.concurrency)
-                .min(latest.lanes),
+                .min(latest.most_workers()),
             write_capacity,
             status: Status::Running,
             ended_at: None,

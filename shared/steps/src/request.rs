@@ -1,15 +1,18 @@
 //! What a user asks for: the input of the backup state machine.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use highwater_domain::ids::{SnapshotId, TableRef};
 use highwater_domain::layout::Destination;
 use highwater_domain::selection::Selection;
 use highwater_domain::snapshot::Compression;
 use highwater_domain::table::TableSettings;
+use highwater_domain::table_stream::NoHandoff;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::capture_handoff::CapturePace;
 use crate::error::StepError;
 
 /// A request for a backup: the execution input of `backup.asl.json`, and what the command line makes of its flags.
@@ -48,7 +51,16 @@ pub struct BackupRequest {
     pub compression: Option<Compression>,
     /// Stored bytes at which a part is cut, 1000 to 1 GiB; 8 MiB by default.
     pub part_bytes: Option<u64>,
+    /// The snapshot must be a base for restores to a second: a stream is enabled if the table has none, and the backup
+    /// fails rather than go without a handoff. Without it, a stream that is there is used.
+    pub with_stream: bool,
+    /// How old a stream must be until the scan may begin, in seconds, at most 3600; 60 by default. 0 is right for a local
+    /// engine only, whose streams see every change at once and whose listings are never stale.
+    pub settle_seconds: Option<u32>,
 }
+
+/// The longest that a new stream is waited for.
+const MAX_SETTLE_SECONDS: u32 = 3600;
 
 /// Workers at once, if nobody says.
 pub const DEFAULT_CONCURRENCY: u32 = 4;
@@ -98,8 +110,16 @@ impl BackupRequest {
             MIN_PART_BYTES,
             MAX_PART_BYTES,
         )?;
+        within("settle_seconds", self.settle_seconds, 0, MAX_SETTLE_SECONDS)?;
         self.check_pace()?;
         self.selection().check()?;
+        let leaves_out = !self.selection().is_everything() || self.max_items.unwrap_or(0) > 0;
+        if self.with_stream && leaves_out {
+            return Err(invalid(format!(
+                "`with_stream` asks for a base of restores to a second, but {}: leave one of the two out",
+                NoHandoff::Query
+            )));
+        }
         Ok(())
     }
 
@@ -119,6 +139,8 @@ impl BackupRequest {
             ("max_items", self.max_items.is_some()),
             ("compression", self.compression.is_some()),
             ("part_bytes", self.part_bytes.is_some()),
+            ("with_stream", self.with_stream),
+            ("settle_seconds", self.settle_seconds.is_some()),
         ];
         if let Some((name, _)) = frozen.into_iter().find(|(_, given)| *given) {
             return Err(invalid(format!(
@@ -161,6 +183,15 @@ impl BackupRequest {
             names: self.names.clone(),
             values: self.values.clone(),
         }
+    }
+
+    /// How long the capture of a handoff waits.
+    #[must_use]
+    pub fn capture_pace(&self) -> CapturePace {
+        self.settle_seconds
+            .map_or_else(CapturePace::default, |seconds| {
+                CapturePace::settling_in(Duration::from_secs(seconds.into()))
+            })
     }
 
     /// Read capacity units per second for a table with these settings; 0 is unlimited.

@@ -10,7 +10,7 @@ use highwater_domain::table_admin::{TableAdmin, TableImporter};
 use highwater_domain::table_plan::TargetPlace;
 use highwater_domain::table_writer::TableWriter;
 
-use crate::deps::{Observer, StopFlag};
+use crate::deps::{Deps, Observer, StopFlag};
 use crate::pace::Pace;
 
 /// The ports of the restore workflow.
@@ -34,6 +34,8 @@ pub struct RestoreDeps {
     pub stores: Arc<dyn Stores>,
     /// Keeps restores and their files' checkpoints.
     pub restores: Arc<dyn RestoreControl>,
+    /// The ports of the backup workflow: a restore that makes a snapshot writes it as a backup does.
+    pub snapshots: Deps,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Keeps the load within its write capacity.

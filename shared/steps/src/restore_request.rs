@@ -6,7 +6,9 @@ use highwater_domain::backup_source::{Catalog, SourceKind, SourceLocation};
 use highwater_domain::ids::TableRef;
 use highwater_domain::key_filter::KeyFilter;
 use highwater_domain::layout::Destination;
+use highwater_domain::mark::Grade;
 use highwater_domain::restore::{OnExisting, RestoreId};
+use highwater_domain::restore_point::{At, AtError, Rules};
 use highwater_domain::table::TableSettings;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,24 @@ pub struct RestoreRequest {
     pub key: Option<String>,
     /// What is to differ from the backup's settings.
     pub settings: TableOverrides,
+    /// The second whose state is wanted: `2026-11-21T20:15:00Z`, `-2h`, `latest`. `backup` may then be a table's folder.
+    pub at: Option<String>,
+    /// How well the log must be known to be complete; the best grade that reaches the second by default.
+    pub grade: Option<Grade>,
+    /// By how much DynamoDB's stamps may be off at the edges of the scan, in seconds; 60 by default.
+    pub stamp_margin_s: Option<u64>,
+    /// The folder for what lies between the log and the load; beside the log by default.
+    pub work: Option<String>,
+    /// Make a snapshot, in the place of a table.
+    pub materialize: Option<IntoSnapshot>,
+}
+
+/// A snapshot that is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntoSnapshot {
+    /// Where: `s3://bucket/prefix` or `file:///path`.
+    pub to: String,
 }
 
 pub use highwater_domain::engine_choice::EngineChoice;
@@ -76,6 +96,10 @@ impl RestoreRequest {
             return self.check_resume();
         }
         self.location()?;
+        self.check_second()?;
+        if let Some(snapshot) = &self.materialize {
+            return self.check_snapshot(snapshot);
+        }
         if self.to.is_none() {
             return Err(invalid("`to` is missing: name the table to restore into"));
         }
@@ -108,6 +132,70 @@ impl RestoreRequest {
             ));
         }
         Ok(())
+    }
+
+    /// The second that is asked for, if one is.
+    pub fn at(&self) -> Result<Option<At>, StepError> {
+        let at = self.at.as_deref().map(str::parse).transpose();
+        at.map_err(|error: AtError| invalid(format!("`at`: {error}")))
+    }
+
+    /// By which rules a restore point is chosen.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let usual = Rules::default();
+        Rules {
+            stamp_margin_s: self.stamp_margin_s.unwrap_or(usual.stamp_margin_s),
+            grade: self.grade.unwrap_or(usual.grade),
+        }
+    }
+
+    fn check_second(&self) -> Result<(), StepError> {
+        if self.at()?.is_some() {
+            if let Some(work) = &self.work {
+                work.parse::<Destination>()?;
+            }
+            if self.engine == EngineChoice::ImportTable {
+                return Err(invalid(
+                    "ImportTable reads a snapshot, and what a table was at a second is none yet: `materialize` it first (highwater materialize), then restore the new snapshot by import",
+                ));
+            }
+            return Ok(());
+        }
+        let needless = [
+            ("grade", self.grade.is_some()),
+            ("stamp_margin_s", self.stamp_margin_s.is_some()),
+            ("work", self.work.is_some()),
+            ("materialize", self.materialize.is_some()),
+        ];
+        match needless.iter().find(|(_, given)| *given) {
+            Some((member, _)) => Err(invalid(format!(
+                "`{member}` needs `at`: the second whose state is wanted"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// A snapshot holds all items, as they were; whatever is about a table has no place beside it.
+    fn check_snapshot(&self, snapshot: &IntoSnapshot) -> Result<(), StepError> {
+        snapshot.to.parse::<Destination>()?;
+        let snapshot_only = Self {
+            backup: self.backup.clone(),
+            at: self.at.clone(),
+            grade: self.grade,
+            stamp_margin_s: self.stamp_margin_s,
+            work: self.work.clone(),
+            materialize: self.materialize.clone(),
+            restore_id: self.restore_id.clone(),
+            concurrency: self.concurrency,
+            ..Self::default()
+        };
+        if *self == snapshot_only {
+            return Ok(());
+        }
+        Err(invalid(
+            "`materialize` takes `backup`, `at`, `grade`, `stamp_margin_s`, `work`, `restore_id` and `concurrency` only: it makes a whole snapshot and fills no table",
+        ))
     }
 
     fn check_resume(&self) -> Result<(), StepError> {

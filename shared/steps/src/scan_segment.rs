@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deps::Deps;
 use crate::error::StepError;
+use crate::hold_handoff;
 use crate::segment_pages::{Fetched, SegmentPages};
 use crate::status;
 use crate::write_part::{Commit, FinishedPart, PartTarget, Seen};
@@ -50,7 +51,7 @@ pub async fn run(deps: &Deps, input: &ScanInput, budget: Budget) -> Result<ScanO
             "segment {segment} of {total} does not exist"
         )));
     }
-    status::check_same_table(deps, &record).await?;
+    hold_handoff::check_source(deps, &record).await?;
     deps.pace.follow(&record);
     let store = status::open_store(deps, &record)?;
     let layout = status::layout(&record)?;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use highwater_domain::control_table::{Cas, ControlTable, Versioned};
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::layout::{Destination, Layout};
+use highwater_domain::log_place::LogPlace;
 use highwater_domain::metadata::Metadata;
 use highwater_domain::object_store::{NewObject, ObjectStore};
 use highwater_domain::scan::ScanTotals;
@@ -73,6 +74,12 @@ pub fn layout(record: &SnapshotRecord) -> Result<Layout, StepError> {
         record.table.name(),
         &record.id,
     ))
+}
+
+/// The place of the change log of a snapshot's table: beside its snapshots.
+pub fn log_place(record: &SnapshotRecord) -> Result<LogPlace, StepError> {
+    let destination: Destination = record.destination.parse()?;
+    Ok(LogPlace::new(destination.prefix(), record.table.name()))
 }
 
 /// `backup.json` as an object.

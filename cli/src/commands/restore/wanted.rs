@@ -1,10 +1,13 @@
-//! From the flags of `restore` and `load` to a request.
+//! From the flags of `restore`, `load` and `materialize` to a request.
 
+use highwater_domain::ids::SnapshotId;
 use highwater_domain::layout::Destination;
+use highwater_domain::mark::Grade;
 use highwater_domain::restore::OnExisting;
 use highwater_domain::table_plan::{Billing, TableOverrides};
-use highwater_steps::restore_request::{EngineChoice, RestoreRequest};
+use highwater_steps::restore_request::{EngineChoice, IntoSnapshot, RestoreRequest};
 
+use crate::args::materialize::{GradeArg, Materialize, Second};
 use crate::args::restore::{
     BillingArg, EngineArg, ItemFlags, Load, NewTable, OnOff, Restore, WritePace,
 };
@@ -30,19 +33,56 @@ impl Wanted {
                 resume: true,
                 ..paced(&args.pace)
             }),
-            (None, Some(backup)) => Self::New {
-                backup: backup.clone(),
-                from: args.from.clone(),
-                request: RestoreRequest {
-                    to: args.to.clone(),
-                    into_existing: args.into_existing,
-                    restore_id: args.id.clone(),
-                    ..of_items(&args.items, args.into_existing)?
+            (None, Some(backup)) => {
+                let (backup, from) = place(backup, args.from.as_ref(), &args.second);
+                let items = of_items(&args.items, args.into_existing)?;
+                Self::New {
+                    backup,
+                    from,
+                    request: RestoreRequest {
+                        to: args.to.clone(),
+                        into_existing: args.into_existing,
+                        restore_id: args.id.clone(),
+                        ..of_second(&args.second, items)?
+                    }
+                    .with(paced(&args.pace), &args.table),
+                    dry_run: args.dry_run,
                 }
-                .with(paced(&args.pace), &args.table),
-                dry_run: args.dry_run,
-            },
+            }
             (None, None) => return Err(CliError::Usage("name a backup to restore".into())),
+        })
+    }
+
+    /// What the flags of `materialize` ask for.
+    pub(super) fn by_materialize(args: &Materialize) -> Result<Self, CliError> {
+        let pace = RestoreRequest {
+            concurrency: args.concurrency,
+            ..RestoreRequest::default()
+        };
+        Ok(match (&args.resume, &args.backup, &args.to) {
+            (Some(id), ..) => Self::Resume(RestoreRequest {
+                restore_id: Some(id.clone()),
+                resume: true,
+                ..pace
+            }),
+            (None, Some(backup), Some(to)) => {
+                let (backup, from) = place(backup, args.from.as_ref(), &args.second);
+                Self::New {
+                    backup,
+                    from,
+                    request: RestoreRequest {
+                        restore_id: args.id.clone(),
+                        materialize: Some(IntoSnapshot { to: to.to_string() }),
+                        ..of_second(&args.second, pace)?
+                    },
+                    dry_run: args.dry_run,
+                }
+            }
+            _ => {
+                return Err(CliError::Usage(
+                    "name a backup to begin with, and --to where the new one goes".into(),
+                ));
+            }
         })
     }
 
@@ -109,11 +149,53 @@ fn of_items(items: &ItemFlags, into_existing: bool) -> Result<RestoreRequest, Cl
 }
 
 fn default_rejects() -> Result<String, CliError> {
+    folder_here("highwater-rejects")
+}
+
+/// A folder of the working directory: whoever resumes elsewhere finds it by the plan, which has its whole path.
+fn folder_here(name: &str) -> Result<String, CliError> {
     let here = std::env::current_dir().map_err(CliError::Runtime)?;
-    Ok(format!(
-        "file://{}",
-        here.join("highwater-rejects").display()
-    ))
+    Ok(format!("file://{}", here.join(name).display()))
+}
+
+/// Where to look. To a second, a name with `--from` that is no snapshot's id is a table's.
+fn place(
+    backup: &str,
+    from: Option<&Destination>,
+    second: &Second,
+) -> (String, Option<Destination>) {
+    let is_table = second.at.is_some()
+        && !backup.contains(['/', '\\'])
+        && backup.parse::<SnapshotId>().is_err();
+    match from {
+        Some(from) if is_table => {
+            let from = from.to_string();
+            (format!("{}/{backup}", from.trim_end_matches('/')), None)
+        }
+        _ => (backup.to_owned(), from.cloned()),
+    }
+}
+
+/// Adds the second to a request, if there is one.
+fn of_second(second: &Second, request: RestoreRequest) -> Result<RestoreRequest, CliError> {
+    let Some(at) = &second.at else {
+        return Ok(request);
+    };
+    let work = match &second.work {
+        Some(work) => work.to_string(),
+        None => folder_here("highwater-work")?,
+    };
+    Ok(RestoreRequest {
+        at: Some(at.clone()),
+        grade: second.grade.map(|grade| match grade {
+            GradeArg::Proven => Grade::Proven,
+            GradeArg::Rolled => Grade::Rolled,
+            GradeArg::Assumed => Grade::Assumed,
+        }),
+        stamp_margin_s: second.stamp_margin,
+        work: Some(work),
+        ..request
+    })
 }
 
 /// The two halves of a request that come from flags of their own.

@@ -5,6 +5,12 @@ mod backup;
 #[cfg(test)]
 mod compare;
 #[cfg(test)]
+mod consume_batches;
+#[cfg(test)]
+mod consume_stage;
+#[cfg(test)]
+mod consume_trouble;
+#[cfg(test)]
 mod corrupt_sources;
 #[cfg(test)]
 mod crashes;
@@ -17,13 +23,49 @@ mod dump;
 #[cfg(test)]
 mod hand_made;
 #[cfg(test)]
+mod handoff_crashes;
+#[cfg(test)]
+mod handoff_world;
+#[cfg(test)]
+mod handoffs;
+#[cfg(test)]
 mod import;
+#[cfg(test)]
+mod live_audits;
+#[cfg(test)]
+mod live_cases;
+#[cfg(test)]
+mod live_crashes;
+#[cfg(test)]
+mod live_mortal;
+#[cfg(test)]
+mod live_odd_records;
+#[cfg(test)]
+mod live_ports;
+#[cfg(test)]
+mod live_world;
+#[cfg(test)]
+mod materializes;
+#[cfg(test)]
+mod merge_cases;
+#[cfg(test)]
+mod merge_choice;
+#[cfg(test)]
+mod merge_crashes;
+#[cfg(test)]
+mod merge_random;
+#[cfg(test)]
+mod merge_world;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
 mod restore_stage;
 #[cfg(test)]
 mod restores;
+#[cfg(test)]
+mod second_stage;
+#[cfg(test)]
+mod seconds;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::plan_restore::{PlanRestoreInput, PlanRestoreOutput};
 use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::{
-    RestoreDeps, StepError, StopFlag, finalize_restore, load_part, plan_restore,
+    Deps, RestoreDeps, StepError, StopFlag, finalize_restore, load_part, plan_restore,
 };
 use highwater_testkit::failing::Failing;
 use highwater_testkit::fake_admin::FakeAdmin;
@@ -86,6 +86,11 @@ impl RestoreStage {
             own_endpoint: false,
             stores: Arc::new(OneStore(store.clone())),
             restores: control.clone(),
+            snapshots: Deps {
+                stores: Arc::new(OneStore(store.clone())),
+                control: control.clone(),
+                ..Stage::of_items(0).deps
+            },
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,
             max_retries: None,
@@ -132,6 +137,11 @@ impl RestoreStage {
             admin: account,
             stores: Arc::new(OneStore(Arc::new(Intercepted::new(&self.store, failing)))),
             restores: Arc::new(Intercepted::new(&self.control, failing)),
+            snapshots: Deps {
+                stores: Arc::new(OneStore(Arc::new(Intercepted::new(&self.store, failing)))),
+                control: Arc::new(Intercepted::new(&self.control, failing)),
+                ..self.deps.snapshots.clone()
+            },
             ..self.deps.clone()
         }
     }

@@ -28,7 +28,7 @@ use highwater_testkit::intercepted::{Intercepted, Interceptor};
 use highwater_testkit::sample_restores::restore_record;
 use serde_json::{Value, json};
 
-use crate::stage::TokioClock;
+use crate::stage::{Stage, TokioClock};
 
 const ID: &str = "01768385930622-efd1a093";
 
@@ -80,6 +80,7 @@ impl Account {
             own_endpoint: false,
             stores: Arc::new(OneStore(store.clone())),
             restores: control.clone(),
+            snapshots: Stage::of_items(0).deps,
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,
             max_retries: None,

@@ -27,6 +27,8 @@ use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::fake_table::{FakeTable, string_key};
 
+use crate::live_ports;
+
 pub const ID: &str = "01768385930622-efd1a093";
 
 pub fn id() -> SnapshotId {
@@ -82,6 +84,8 @@ impl Stage {
             Arc::new(FakeControl::new()),
         );
         let clock = TokioClock::start();
+        let stores = Arc::new(OneStore(store.clone()));
+        let live = live_ports::without_stream(table.clone(), stores, clock.clone());
         let deps = Deps {
             scanner: table.clone(),
             describer: table.clone(),
@@ -91,6 +95,7 @@ impl Stage {
             clock,
             observer: Arc::new(Unobserved),
             stop: StopFlag::default(),
+            live,
         };
         Self {
             table,

@@ -1,0 +1,15 @@
+//! The Lambda function behind the event source mapping `ConsumeStreamMapping`.
+
+use highwater_lambda::{LiveConfig, StartError, serve_stream, start_live};
+use highwater_steps::consume_stream::{self, ConsumeInput, LogDestination};
+
+#[tokio::main]
+async fn main() -> Result<(), StartError> {
+    let deps = start_live().await?;
+    let to = LogDestination(LiveConfig::from_environment()?.log_to);
+    serve_stream(deps, move |deps, input: ConsumeInput, budget| {
+        let to = to.clone();
+        async move { consume_stream::run(&deps, &to, input, budget).await }
+    })
+    .await
+}

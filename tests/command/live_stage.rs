@@ -1,0 +1,375 @@
+//! A table with a stream that rolls over, writes to it with their history, and its change log, read by the product's own
+//! readers and held against what the stream itself says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
+use fastrand::Rng;
+use highwater_aws::{Clients, ConnectionSettings};
+use highwater_domain::change_log::{LogName, once_in_order, read_log_object};
+use highwater_domain::live_control::PublishedMark;
+use highwater_domain::log_place::LogPlace;
+use highwater_domain::mark::UnixSeconds;
+use highwater_domain::object_store::NewObject;
+use highwater_domain::sequence_number::SequenceNumber;
+use highwater_domain::shard::ShardId;
+use highwater_domain::stream_record::StreamRecord;
+use highwater_domain::stream_source::{StartAt, StreamSource};
+use highwater_local::{EmbeddedDynamoDb, StreamShape};
+use highwater_testkit::generate::KeyShape;
+use highwater_testkit::tables::NewTable;
+use serde_json::Value;
+
+use super::stage::{Stage, TABLE, TO, keys_below};
+
+/// Shards that end after a hundred records, so that a small test has a lineage.
+pub const ROLLING: StreamShape = StreamShape {
+    lineages: 3,
+    roll_after_records: 100,
+    roll_after: Duration::from_hours(4),
+    retention: Duration::from_hours(24),
+};
+
+/// `follow` at a pace for tests, to which further flags are added.
+pub const FOLLOW: [&str; 13] = [
+    "follow",
+    TABLE,
+    "--to",
+    TO,
+    "--local-engine",
+    "--flush",
+    "200ms",
+    "--publish-every",
+    "300ms",
+    "--survey-every",
+    "500ms",
+    "--lease",
+    "1500ms",
+];
+
+/// Records by shard and sequence number.
+pub type Records = BTreeMap<(ShardId, SequenceNumber), StreamRecord>;
+
+/// The stage with a table that has a stream.
+pub struct LiveStage {
+    pub stage: Stage,
+    streams: Arc<dyn StreamSource>,
+}
+
+impl LiveStage {
+    /// An empty table [`TABLE`] with a stream of both images.
+    pub async fn start(shape: StreamShape) -> Self {
+        Self::seeded(shape, 1).await
+    }
+
+    /// The same with a seed for the proxies' faults.
+    pub async fn seeded(shape: StreamShape, seed: u64) -> Self {
+        let live = Self::bare(shape, seed).await;
+        let table = NewTable::new(TABLE, KeyShape::STRING).with_stream();
+        table.create(&live.stage.direct).await.unwrap();
+        live
+    }
+
+    /// Without a table.
+    pub async fn bare(shape: StreamShape, seed: u64) -> Self {
+        let engine = EmbeddedDynamoDb::start_with(shape).await.unwrap();
+        let settings = ConnectionSettings {
+            region: Some("eu-north-1".into()),
+            endpoint_url: Some(engine.endpoint_url().to_owned()),
+            ..ConnectionSettings::default()
+        };
+        let streams = Arc::new(Clients::connect(&settings).await.unwrap().stream_source());
+        Self {
+            stage: Stage::over(engine, seed).await,
+            streams,
+        }
+    }
+
+    /// Makes a table whose stream has this view; without one, a table without a stream.
+    pub async fn table_with_view(&self, name: &str, view: Option<StreamViewType>) {
+        let table = NewTable::new(name, KeyShape::STRING);
+        table.create(&self.stage.direct).await.unwrap();
+        if let Some(view) = view {
+            let stream = StreamSpecification::builder()
+                .stream_enabled(true)
+                .stream_view_type(view);
+            let update = self.stage.direct.update_table().table_name(name);
+            let update = update.stream_specification(stream.build().unwrap());
+            update.send().await.unwrap();
+        }
+    }
+
+    /// The ARN of the table's stream.
+    pub async fn stream_arn(&self) -> String {
+        let described = self.stage.direct.describe_table().table_name(TABLE);
+        let described = described.send().await.unwrap();
+        described.table.unwrap().latest_stream_arn.unwrap()
+    }
+
+    /// The label of the table's stream.
+    pub async fn label(&self) -> String {
+        let arn = self.stream_arn().await;
+        arn.rsplit('/').next().unwrap().to_owned()
+    }
+
+    /// Everything that the stream still has, read from the oldest record of each shard.
+    pub async fn stream_records(&self) -> Records {
+        let arn = self.stream_arn().await;
+        let mut records = Records::new();
+        for shard in self.streams.listing(&arn).await.unwrap().shards {
+            let from = StartAt::WhatIsLeft;
+            let mut next = Some(self.streams.iterator(&arn, &shard.id, &from).await.unwrap());
+            let mut empty = 0;
+            while let Some(iterator) = next.take().filter(|_| empty < 3) {
+                let page = self.streams.records(&iterator, 1000).await.unwrap();
+                empty = if page.records.is_empty() {
+                    empty + 1
+                } else {
+                    0
+                };
+                for raw in &page.records {
+                    let record = StreamRecord::read(raw).unwrap();
+                    let place = (shard.id.clone(), record.sequence_number.clone());
+                    records.insert(place, record);
+                }
+                next = page.next;
+            }
+        }
+        records
+    }
+
+    /// The keys of the table's log.
+    pub fn place(&self) -> LogPlace {
+        LogPlace::new("daily", TABLE)
+    }
+
+    /// The names of all log objects.
+    pub async fn log_objects(&self) -> Vec<LogName> {
+        let folder = self.place().stream(&self.label().await);
+        let keys = keys_below(self.stage.bucket().as_ref(), &folder).await;
+        let names = keys.iter().filter_map(|key| LogName::parse(&folder, key));
+        names.collect()
+    }
+
+    /// The log as a restore reads it: each record once. Copies of a record must not differ.
+    pub async fn log_records(&self) -> Records {
+        let folder = self.place().stream(&self.label().await);
+        let bucket = self.stage.bucket();
+        let mut shards: BTreeMap<ShardId, Vec<StreamRecord>> = BTreeMap::new();
+        for name in self.log_objects().await {
+            let key = name.key(&folder);
+            let body = bucket.read(&key).await.unwrap().unwrap();
+            let records = read_log_object(&key, &name, &body).unwrap();
+            shards.entry(name.shard).or_default().extend(records);
+        }
+        let mut all = Records::new();
+        for (shard, records) in shards {
+            let mut copies: BTreeMap<SequenceNumber, Value> = BTreeMap::new();
+            for record in &records {
+                let value: Value = serde_json::from_slice(&record.raw).unwrap();
+                let number = record.sequence_number.clone();
+                let first = copies.entry(number).or_insert_with(|| value.clone());
+                assert_eq!(*first, value, "two copies of a record differ");
+            }
+            for record in once_in_order(records) {
+                all.insert((shard.clone(), record.sequence_number.clone()), record);
+            }
+        }
+        all
+    }
+
+    /// The log holds what the stream holds, record by record, in the same shards.
+    pub async fn assert_log_is_the_stream(&self) -> Records {
+        let (stream, log) = (self.stream_records().await, self.log_records().await);
+        let missing = stream.keys().find(|place| !log.contains_key(place));
+        let counts = (log.len(), stream.len());
+        assert_eq!(missing, None, "missing; {counts:?} records");
+        let invented = log.keys().find(|place| !stream.contains_key(place));
+        assert_eq!(
+            invented, None,
+            "in no shard of the stream; {counts:?} records"
+        );
+        let value =
+            |record: &StreamRecord| -> Value { serde_json::from_slice(&record.raw).unwrap() };
+        for (place, record) in &stream {
+            assert_eq!(value(&log[place]), value(record), "{place:?}");
+        }
+        stream
+    }
+
+    /// The mark as the bucket tells it.
+    pub async fn mark(&self) -> Option<PublishedMark> {
+        let key = self.place().mark(&self.label().await);
+        let body = self.stage.bucket().read(&key).await.unwrap()?;
+        Some(serde_json::from_slice(&body).unwrap())
+    }
+
+    /// No grade of the published mark is above a record that the log lacks. The mark is read first: what the log gains
+    /// meanwhile cannot make it look better than it was by more than that moment.
+    pub async fn assert_mark_is_true(&self) -> Option<UnixSeconds> {
+        let mark = self.mark().await?.mark;
+        let furthest = mark.assumed.max(mark.rolled).max(mark.proven)?;
+        let log = self.log_records().await;
+        for (place, record) in self.stream_records().await {
+            assert!(
+                record.created_at > furthest.0 || log.contains_key(&place),
+                "{mark:?} is above {place:?} of {}, which is not in the log",
+                record.created_at
+            );
+        }
+        Some(furthest)
+    }
+
+    /// Deletes one log object.
+    pub async fn delete_object(&self, name: &LogName) {
+        let folder = self.place().stream(&self.label().await);
+        let keys = [name.key(&folder)];
+        self.stage.bucket().delete(&keys).await.unwrap();
+    }
+
+    /// Replaces an object.
+    pub async fn put(&self, key: &str, body: Vec<u8>) {
+        let bucket = self.stage.bucket();
+        bucket.delete(&[key.to_owned()]).await.unwrap();
+        let object = NewObject {
+            key: key.to_owned(),
+            body: body.into(),
+            content_type: "application/json",
+            ..NewObject::default()
+        };
+        bucket.create(object).await.unwrap();
+    }
+
+    /// A writer of its own keys, `name` first in each.
+    pub fn writer(&self, name: &str, seed: u64) -> Writer {
+        Writer {
+            client: self.stage.direct.clone(),
+            name: name.to_owned(),
+            random: Rng::with_seed(seed),
+            history: History::default(),
+        }
+    }
+}
+
+/// One change, and the moments between which it was made.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub key: String,
+    /// `None`: deleted.
+    pub value: Option<String>,
+    pub began: SystemTime,
+    pub ended: SystemTime,
+}
+
+/// Everything that was written, in order for each key.
+#[derive(Clone, Debug, Default)]
+pub struct History(Arc<Mutex<Vec<Written>>>);
+
+fn second(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+impl History {
+    /// How many changes were made.
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// What the table was after the second `at`, which DynamoDB stamps a change with while it is made. `None` where a change
+    /// was under way at the end of that second, so that only DynamoDB knows.
+    pub fn at(&self, at: UnixSeconds) -> Option<BTreeMap<String, String>> {
+        let mut items = BTreeMap::new();
+        for written in self.0.lock().unwrap().iter() {
+            let (began, ended) = (second(written.began), second(written.ended));
+            if began <= at.0 && at.0 < ended {
+                return None;
+            }
+            if ended <= at.0 {
+                match &written.value {
+                    Some(value) => items.insert(written.key.clone(), value.clone()),
+                    None => items.remove(&written.key),
+                };
+            }
+        }
+        Some(items)
+    }
+
+    /// The history of several writers, who share no keys.
+    pub fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let merged = Self::default();
+        for history in all {
+            let written = history.0.lock().unwrap().clone();
+            merged.0.lock().unwrap().extend(written);
+        }
+        merged
+    }
+}
+
+/// Inserts, updates, deletes and re-inserts a few items over and over.
+pub struct Writer {
+    client: aws_sdk_dynamodb::Client,
+    name: String,
+    random: Rng,
+    history: History,
+}
+
+/// Items per writer: few, so that each has a history.
+const KEYS: u32 = 40;
+
+impl Writer {
+    /// What it has written; grows as it writes.
+    pub fn history(&self) -> History {
+        self.history.clone()
+    }
+
+    /// Makes `count` changes, one after the other. Some change nothing, and leave no record.
+    pub async fn write(&mut self, count: usize) {
+        for _ in 0..count {
+            let key = format!("{}-{:02}", self.name, self.random.u32(..KEYS));
+            let value = (self.random.u8(..4) > 0).then(|| {
+                format!(
+                    "{:08x}{}",
+                    self.random.u32(..),
+                    "x".repeat(self.random.usize(..200))
+                )
+            });
+            let began = SystemTime::now();
+            match &value {
+                Some(value) => {
+                    let put = self.client.put_item().table_name(TABLE);
+                    let put = put.item("pk", AttributeValue::S(key.clone()));
+                    put.item("value", AttributeValue::S(value.clone()))
+                        .send()
+                        .await
+                        .unwrap();
+                }
+                None => {
+                    let delete = self.client.delete_item().table_name(TABLE);
+                    delete
+                        .key("pk", AttributeValue::S(key.clone()))
+                        .send()
+                        .await
+                        .unwrap();
+                }
+            }
+            let ended = SystemTime::now();
+            self.history.0.lock().unwrap().push(Written {
+                key,
+                value,
+                began,
+                ended,
+            });
+        }
+    }
+
+    /// The same over a while.
+    pub async fn write_slowly(&mut self, count: usize, pause: Duration) {
+        for _ in 0..count {
+            self.write(1).await;
+            tokio::time::sleep(pause).await;
+        }
+    }
+}

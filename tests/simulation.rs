@@ -1,0 +1,32 @@
+//! The live side in a simulated world that is nastier than AWS, by seeds.
+//!
+//! The product's own steps run unchanged over ports whose calls take random virtual times, get lost, arrive late or
+//! twice; workers crash at any await. The oracle is the history of every write. One seed is one interleaving, always.
+//!
+//! `HIGHWATER_TEST_SEEDS=100000` runs so many seeds; `HIGHWATER_TEST_SEED=7` one, with everything that happened.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "an integration test is tests all over, its shared parts included"
+)]
+
+mod simulation {
+    mod backups;
+    mod bucket_reader;
+    mod evidence;
+    mod log_invariants;
+    mod mapping;
+    mod plan;
+    mod processes;
+    mod quiet;
+    mod readers;
+    mod run;
+    mod runner;
+    mod seeds;
+    mod snapshot_invariants;
+    mod world;
+    mod writers;
+}
