@@ -12,6 +12,7 @@
 mod command {
     mod audits;
     mod backups;
+    mod chaos_follow;
     mod corrupt_backups;
     mod demo;
     mod denied;
@@ -36,6 +37,7 @@ mod command {
     mod places;
     mod read_back;
     mod refusals;
+    mod restore_at;
     mod restore_faults;
     mod restore_kills;
     mod restore_lines;

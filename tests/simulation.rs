@@ -16,9 +16,12 @@
 mod simulation {
     mod backups;
     mod bucket_reader;
+    mod case_table;
+    mod cases;
     mod evidence;
     mod log_invariants;
     mod mapping;
+    mod mutations;
     mod plan;
     mod processes;
     mod quiet;

@@ -21,6 +21,14 @@ impl ItemSum {
         });
     }
 
+    /// Takes an item away that was added.
+    pub fn remove(&mut self, item: &[u8]) {
+        self.items -= 1;
+        self.bytes -= item.len() as u64;
+        let checksum = u64::from(crc32fast::hash(item));
+        self.checksums = self.checksums.wrapping_sub(checksum);
+    }
+
     /// Adds all items of another sum.
     pub fn merge(&mut self, other: &Self) {
         self.items += other.items;

@@ -6,16 +6,21 @@
 
 pub mod answer;
 pub mod backup;
+pub mod changes;
 pub mod command;
 pub mod compare;
+pub mod consume;
 pub mod data_set;
 pub mod dynamodb;
 pub mod item_sum;
 pub mod job;
+pub mod lineage;
+pub mod made_log;
 pub mod page;
 pub mod process;
 pub mod restore;
 pub mod s3;
+pub mod second;
 pub mod server;
 pub mod size;
 pub mod table;

@@ -140,6 +140,17 @@ impl Page {
         }
     }
 
+    /// One item of page `number`.
+    #[must_use]
+    pub fn item(&self, item: usize, number: u64) -> Option<Vec<u8>> {
+        self.keys.get(item)?;
+        let mut bytes = Vec::new();
+        self.append(item..item + 1, number, &mut bytes);
+        // The comma.
+        bytes.pop();
+        Some(bytes)
+    }
+
     /// What all items of page `number` come to.
     #[must_use]
     pub fn item_sum(&self, number: u64) -> ItemSum {

@@ -1,9 +1,10 @@
 //! The S3 side: takes uploads and remembers names, sizes and hashes.
 //!
 //! Buckets are addressed by path and come into being with their first object. A sink that drops what it takes can
-//! give back bodies of up to [`KEPT_BYTES`], one that keeps it all of them.
+//! give back bodies of up to [`KEPT_BYTES`], one that keeps it all of them: in memory, or in a temporary folder.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,9 +20,11 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use thiserror::Error;
 
 use crate::answer::{Pieces, answer};
+use crate::s3::body::{Body, BodyFolder};
 use crate::s3::listing::Listing;
 use crate::upload::{KEPT_BYTES, Upload, UploadError};
 
+mod body;
 mod listing;
 mod text;
 
@@ -30,14 +33,18 @@ mod text;
 pub struct Sink {
     /// Longer bodies are dropped.
     most_kept: u64,
+    /// Where bodies are kept, if not in memory.
+    folder: Option<BodyFolder>,
     buckets: Mutex<BTreeMap<String, Bucket>>,
 }
 
 type Bucket = BTreeMap<String, StoredObject>;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct StoredObject {
+    /// Without its body.
     upload: Upload,
+    body: Body,
     content_type: Option<HeaderValue>,
     /// `x-amz-meta-…`.
     metadata: HeaderMap,
@@ -63,6 +70,8 @@ enum Refusal {
     Upload(#[from] UploadError),
     #[error("this was longer than {KEPT_BYTES} bytes, so only its hash was kept")]
     Dropped,
+    #[error("the body cannot be kept on disk: {0}")]
+    Disk(#[from] io::Error),
     #[error("The requested range is not satisfiable")]
     Range,
     #[error("the request is malformed: {0}")]
@@ -78,6 +87,7 @@ impl Refusal {
             Self::NoSuchKey => (StatusCode::NOT_FOUND, "NoSuchKey"),
             Self::Upload(UploadError::Checksum(_)) => (StatusCode::BAD_REQUEST, "BadDigest"),
             Self::Upload(_) => (StatusCode::BAD_REQUEST, "IncompleteBody"),
+            Self::Disk(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::Range => (StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange"),
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "InvalidArgument"),
             Self::Dropped | Self::Unknown(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
@@ -108,6 +118,7 @@ impl Sink {
     pub fn dropping() -> Self {
         Self {
             most_kept: KEPT_BYTES,
+            folder: None,
             buckets: Mutex::default(),
         }
     }
@@ -117,8 +128,17 @@ impl Sink {
     pub fn keeping() -> Self {
         Self {
             most_kept: u64::MAX,
+            folder: None,
             buckets: Mutex::default(),
         }
+    }
+
+    /// A sink that keeps what it takes, all but small bodies in a temporary folder that goes with it.
+    pub fn on_disk() -> io::Result<Self> {
+        Ok(Self {
+            folder: Some(BodyFolder::new()?),
+            ..Self::keeping()
+        })
     }
 
     /// What the keys with this prefix hold, in one bucket, or in all if `bucket` is empty.
@@ -195,9 +215,10 @@ impl Sink {
         &self,
         bucket: &str,
         key: &str,
-        upload: Upload,
+        mut upload: Upload,
         headers: &HeaderMap,
     ) -> Result<Response<Pieces>, Refusal> {
+        let body = Body::keep(upload.body.take(), self.folder.as_ref())?;
         let mut buckets = self.buckets();
         let bucket = buckets.entry(bucket.to_owned()).or_default();
         match headers.get(IF_NONE_MATCH) {
@@ -213,6 +234,7 @@ impl Sink {
         let metadata = headers.iter().filter(|(name, _)| is_metadata(name));
         let object = StoredObject {
             upload,
+            body,
             content_type: headers.get(CONTENT_TYPE).cloned(),
             metadata: metadata
                 .map(|(name, value)| (name.clone(), value.clone()))
@@ -238,14 +260,13 @@ impl Sink {
         let buckets = self.buckets();
         let object = buckets.get(bucket).and_then(|bucket| bucket.get(key));
         let object = object.ok_or(Refusal::NoSuchKey)?;
-        let body = object.upload.body.clone().ok_or(Refusal::Dropped)?;
-        let length = body.len();
+        let length = object.body.len().ok_or(Refusal::Dropped)?;
         let mut response = match asked.get(RANGE) {
-            None => answer(StatusCode::OK, body),
+            None => answer(StatusCode::OK, object.body.read(0..length)?),
             Some(asked) => {
                 let range = range(asked, length)?;
                 let told = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-                let mut response = answer(StatusCode::PARTIAL_CONTENT, body.slice(range));
+                let mut response = answer(StatusCode::PARTIAL_CONTENT, object.body.read(range)?);
                 tell(response.headers_mut(), CONTENT_RANGE, &told);
                 response
             }

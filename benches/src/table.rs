@@ -146,6 +146,22 @@ impl ReplayTable {
         sum
     }
 
+    /// How many items [`item`](Self::item) can number: as many as lie evenly on all pages.
+    #[must_use]
+    pub fn numbered(&self) -> u64 {
+        let shortest = self.kinds.iter().map(Page::len).min();
+        self.pages * shortest.unwrap_or(0) as u64
+    }
+
+    /// One of the [`numbered`](Self::numbered) items: its key, and its bytes.
+    #[must_use]
+    pub fn item(&self, number: u64) -> Option<(String, Vec<u8>)> {
+        let page = number.checked_rem(self.pages)?;
+        let item = usize::try_from(number / self.pages).ok()?;
+        let made = self.page(page);
+        Some((made.key(item, page)?, made.item(item, page)?))
+    }
+
     /// Writes all items as lines of DynamoDB JSON.
     pub fn write_lines(&self, to: &mut impl io::Write) -> io::Result<()> {
         let mut lines = Vec::new();
@@ -305,6 +321,21 @@ mod tests {
                 return answers;
             }
         }
+    }
+
+    #[test]
+    fn numbered_items_are_those_of_the_table_each_once() {
+        let table = ReplayTable::new(DataSet::Large, 13_000_000).unwrap();
+        let mut lines = Vec::new();
+        table.write_lines(&mut lines).unwrap();
+        let lines: std::collections::BTreeSet<&[u8]> = lines.split(|byte| *byte == b'\n').collect();
+        let mut keys = std::collections::BTreeSet::new();
+        for number in 0..table.numbered() {
+            let (key, item) = table.item(number).unwrap();
+            assert!(lines.contains(&item[..]), "{key}");
+            assert!(keys.insert(key));
+        }
+        assert!(keys.len() as u64 > table.items() / 2);
     }
 
     #[tokio::test]

@@ -52,6 +52,11 @@ impl FollowProgress {
         self.told().incidents.clone()
     }
 
+    /// The mark that was told last.
+    pub fn mark(&self) -> Option<Mark> {
+        self.told().mark.as_ref().map(|it| it.mark)
+    }
+
     /// A poisoned lock means that a worker panicked between two additions: the numbers are still numbers.
     fn told(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

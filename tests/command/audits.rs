@@ -1,6 +1,6 @@
 //! `highwater audit`: what the log lacks is filled in, what is gone is told.
 
-use super::live_stage::{FOLLOW, LiveStage, ROLLING};
+use super::live_stage::{LiveStage, ROLLING, follow};
 use super::stage::{TABLE, TO};
 
 const AUDIT: [&str; 7] = [
@@ -17,9 +17,8 @@ fn audit<'a>(more: &[&'a str]) -> Vec<&'a str> {
     AUDIT.iter().copied().chain(more.iter().copied()).collect()
 }
 
-async fn follow(live: &LiveStage) {
-    let until_idle = [&FOLLOW[..], &["--until-idle"]].concat();
-    live.stage.run(&until_idle).await.done();
+async fn follow_until_idle(live: &LiveStage) {
+    live.stage.run(&follow(&["--until-idle"])).await.done();
 }
 
 async fn back_up(live: &LiveStage) {
@@ -40,7 +39,7 @@ async fn back_up(live: &LiveStage) {
 async fn case_29_what_is_missing_is_filled_in() {
     let live = LiveStage::start(ROLLING).await;
     live.writer("a", 1).write(400).await;
-    follow(&live).await;
+    follow_until_idle(&live).await;
     let objects = live.log_objects().await;
     let deleted: u64 = objects.iter().step_by(2).map(|name| name.count).sum();
     assert!(deleted > 0);
@@ -95,7 +94,7 @@ async fn case_27_what_is_gone_needs_a_person_until_a_backup_heals_it() {
     let live = LiveStage::start(ROLLING).await;
     let mut writer = live.writer("a", 3);
     writer.write(60).await;
-    follow(&live).await;
+    follow_until_idle(&live).await;
     writer.write(200).await;
     live.stage.dynamodb.trim_streams();
     writer.write(60).await;
@@ -131,7 +130,7 @@ async fn case_27_what_is_gone_needs_a_person_until_a_backup_heals_it() {
 async fn an_object_that_is_damaged_is_mended() {
     let live = LiveStage::start(ROLLING).await;
     live.writer("a", 4).write(100).await;
-    follow(&live).await;
+    follow_until_idle(&live).await;
     let folder = live.place().stream(&live.label().await);
     let name = live.log_objects().await.remove(0);
     live.put(&name.key(&folder), b"not zstd".to_vec()).await;

@@ -18,7 +18,21 @@ async fn the_demo_succeeds_and_leaves_a_sealed_backup() {
     let told = finish(command).await.done();
     let result: Value = told.json();
     assert_eq!(result["equal"], true);
-    assert_eq!(result["items"], 3000);
+    let restored = result["restored"].as_array().unwrap();
+    let seconds: Vec<&str> = restored
+        .iter()
+        .map(|it| it["at"].as_str().unwrap())
+        .collect();
+    assert!(seconds.len() == 3 && seconds.is_sorted(), "{result}");
+    assert!(
+        seconds[0] < seconds[1] && seconds[1] < seconds[2],
+        "{result}"
+    );
+    assert!(restored.iter().all(|it| it["equal"] == true), "{result}");
+    // Every change left its record in the stream, the first fill's too.
+    let changes = result["changes"].as_u64().unwrap();
+    assert!(changes > 50, "the shop was open: {result}");
+    assert_eq!(result["logged"], 3000 + changes, "{result}");
     // …/<bucket>/<prefix>/<table>/AWSDynamoDB/<id>
     let root = Path::new(result["folder"].as_str().unwrap());
     assert!(root.starts_with(&folder), "{root:?}");
@@ -36,8 +50,11 @@ async fn the_demo_succeeds_and_leaves_a_sealed_backup() {
         .below(prefix.file_name().unwrap().to_str().unwrap())
         .read(table, &id_of(&result))
         .await;
-    assert_eq!(items.len(), 3000);
+    assert_eq!(items.len() as u64, result["items"].as_u64().unwrap());
     assert_eq!(metadata.status.as_str(), "completed");
+    assert!(metadata.handoff().unwrap().is_some());
+    let log = prefix.join(table).join("log/generations/00001.json");
+    assert!(log.is_file(), "the log is beside the backup: {log:?}");
 }
 
 /// The fewest items that `--items` takes.
@@ -50,5 +67,7 @@ async fn the_smallest_demo_succeeds_too() {
         .args(["demo", "--items", "100", "--json", "--dir"])
         .arg(&folder);
     let told = finish(command).await.done();
-    assert_eq!(told.json()["items"], 100);
+    let result = told.json();
+    assert_eq!(result["equal"], true);
+    assert_eq!(result["restored"].as_array().map(Vec::len), Some(3));
 }

@@ -8,13 +8,9 @@ use highwater_testkit::faults::{Fault, Rule};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
-use super::live_stage::{FOLLOW, LiveStage, ROLLING};
+use super::live_stage::{LiveStage, ROLLING, follow};
 use super::stage::{TABLE, TO, finish, signal, told, until};
 use super::told::Told;
-
-fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    FOLLOW.iter().copied().chain(more.iter().copied()).collect()
-}
 
 /// Waits until the log holds so many records.
 async fn logged(live: &LiveStage, at_least: usize) {
@@ -37,7 +33,7 @@ async fn until_idle_the_log_holds_the_whole_stream_and_the_mark_reaches_it() {
     live.writer("a", 1).write(700).await;
     let told = live
         .stage
-        .run(&with(&["--until-idle", "--json"]))
+        .run(&follow(&["--until-idle", "--json"]))
         .await
         .done();
     let records = live.assert_log_is_the_stream().await;
@@ -56,7 +52,7 @@ async fn until_idle_the_log_holds_the_whole_stream_and_the_mark_reaches_it() {
     // Nothing new: nothing is written.
     let again = live
         .stage
-        .run(&with(&["--until-idle", "--json"]))
+        .run(&follow(&["--until-idle", "--json"]))
         .await
         .done();
     assert_eq!(again.json()["report"]["records"], 0);
@@ -66,9 +62,9 @@ async fn until_idle_the_log_holds_the_whole_stream_and_the_mark_reaches_it() {
 async fn sigterm_hands_over_in_order_and_the_next_process_goes_on_at_once() {
     let live = LiveStage::start(ROLLING).await;
     // A lease that nobody could wait for in this test: the second process gets its shards because the first gave them back.
-    let follow = with(&["--lease", "10m"]);
+    let patient = follow(&["--lease", "10m"]);
     let mut writer = live.writer("a", 2);
-    let first = live.stage.spawn(&follow);
+    let first = live.stage.spawn(&patient);
     writer.write_slowly(150, Duration::from_millis(2)).await;
     logged(&live, 50).await;
     let ended = stopped(first).await;
@@ -81,7 +77,7 @@ async fn sigterm_hands_over_in_order_and_the_next_process_goes_on_at_once() {
     assert!(ended.stderr.contains("stopping: "), "{ended:#?}");
     writer.write(250).await;
     let started = Instant::now();
-    let second = live.stage.spawn(&follow);
+    let second = live.stage.spawn(&patient);
     let all = live.stream_records().await.len();
     logged(&live, all).await;
     assert!(started.elapsed() < Duration::from_secs(60));
@@ -96,7 +92,7 @@ async fn sigterm_hands_over_in_order_and_the_next_process_goes_on_at_once() {
 async fn what_a_killed_process_leaves_behind_others_take_over() {
     let live = LiveStage::start(ROLLING).await;
     let mut writer = live.writer("a", 3);
-    let mut first = live.stage.spawn(&with(&["--worker", "first"]));
+    let mut first = live.stage.spawn(&follow(&["--worker", "first"]));
     writer.write_slowly(150, Duration::from_millis(2)).await;
     logged(&live, 30).await;
     first.start_kill().unwrap();
@@ -104,7 +100,7 @@ async fn what_a_killed_process_leaves_behind_others_take_over() {
     writer.write(150).await;
     let told = live
         .stage
-        .run(&with(&["--until-idle", "--json"]))
+        .run(&follow(&["--until-idle", "--json"]))
         .await
         .done();
     assert!(
@@ -121,7 +117,7 @@ async fn processes_share_the_shards_of_a_stream() {
     let live = LiveStage::start(ROLLING).await;
     let mut writer = live.writer("a", 4);
     let children =
-        ["one", "two"].map(|name| live.stage.spawn(&with(&["--worker", name, "--json"])));
+        ["one", "two"].map(|name| live.stage.spawn(&follow(&["--worker", name, "--json"])));
     for _ in 0..8 {
         writer.write_slowly(60, Duration::from_millis(2)).await;
         tokio::time::sleep(Duration::from_millis(400)).await;
@@ -146,7 +142,7 @@ async fn processes_share_a_local_file_of_checkpoints() {
     );
     let children = ["one", "two"].map(|name| {
         live.stage
-            .spawn(&with(&["--worker", name, "--json", "--control", &file]))
+            .spawn(&follow(&["--worker", name, "--json", "--control", &file]))
     });
     for _ in 0..8 {
         writer.write_slowly(60, Duration::from_millis(2)).await;
@@ -174,7 +170,7 @@ async fn a_second_signal_ends_it_at_once() {
     let held_up = Fault::Delay(3_600_000);
     let log = format!("/backups/daily/{TABLE}/log/");
     let rule = Rule::rate(held_up, 1.0).on("PutObject");
-    let mut child = live.stage.spawn(&with(&[]));
+    let mut child = live.stage.spawn(&follow(&[]));
     until("the mark is published", async || live.mark().await).await;
     live.stage.s3_proxy.inject(rule.under(&log));
     live.writer("b", 7).write(20).await;
@@ -201,7 +197,7 @@ async fn a_second_signal_ends_it_at_once() {
     );
     assert_eq!(status.code(), Some(143));
     live.stage.s3_proxy.clear();
-    live.stage.run(&with(&["--until-idle"])).await.done();
+    live.stage.run(&follow(&["--until-idle"])).await.done();
     live.assert_log_is_the_stream().await;
 }
 
@@ -219,7 +215,7 @@ async fn throttles_and_lost_answers_lose_nothing() {
         }
     }
     let mut writer = live.writer("a", 8);
-    let child = live.stage.spawn(&with(&[]));
+    let child = live.stage.spawn(&follow(&[]));
     writer.write_slowly(300, Duration::from_millis(2)).await;
     live.stage.dynamodb_proxy.clear();
     live.stage.s3_proxy.clear();
@@ -235,13 +231,13 @@ async fn a_table_without_a_usable_stream_is_refused_with_a_way_out() {
     live.table_with_view("streamless", None).await;
     live.table_with_view("keys-only", Some(StreamViewType::KeysOnly))
         .await;
-    let follow = |table: &'static str| ["follow", table, "--to", TO, "--local-engine"];
-    let told = live.stage.run(&follow("streamless")).await;
+    let of = |table: &'static str| ["follow", table, "--to", TO, "--local-engine"];
+    let told = live.stage.run(&of("streamless")).await;
     told.failed(1, &["streamless", "no stream"]);
-    let told = live.stage.run(&follow("keys-only")).await;
+    let told = live.stage.run(&of("keys-only")).await;
     let told = told.failed(1, &["keys-only", "KEYS_ONLY"]);
     told.hinted("NEW_AND_OLD_IMAGES");
-    let told = live.stage.run(&follow("absent")).await;
+    let told = live.stage.run(&of("absent")).await;
     told.failed(1, &["absent"]).hinted("check the name");
     let told = live
         .stage
@@ -296,7 +292,7 @@ async fn help_teaches() {
             "status",
             [
                 "--from",
-                "one line per fact",
+                "the newest last",
                 "3 something needs a person",
                 "Exit codes",
             ],

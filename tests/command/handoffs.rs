@@ -91,5 +91,5 @@ async fn a_resume_keeps_its_handoff() {
         .await;
     refused.failed(2, &["--with-stream"]);
     let both = ["--with-stream", "--max-items", "3"];
-    backup(&live, &both).await.failed(1, &["with_stream"]);
+    backup(&live, &both).await.failed(2, &["with_stream"]);
 }

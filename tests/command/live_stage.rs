@@ -30,10 +30,11 @@ pub const ROLLING: StreamShape = StreamShape {
     roll_after_records: 100,
     roll_after: Duration::from_hours(4),
     retention: Duration::from_hours(24),
+    made_before: Duration::from_mins(1),
 };
 
-/// `follow` at a pace for tests, to which further flags are added.
-pub const FOLLOW: [&str; 13] = [
+/// `follow` at a pace for tests.
+const FOLLOW: [&str; 11] = [
     "follow",
     TABLE,
     "--to",
@@ -45,9 +46,17 @@ pub const FOLLOW: [&str; 13] = [
     "300ms",
     "--survey-every",
     "500ms",
-    "--lease",
-    "1500ms",
 ];
+
+/// `follow` with further flags; its leases are short unless they say otherwise.
+pub fn follow<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut line = FOLLOW.to_vec();
+    if !more.contains(&"--lease") {
+        line.extend(["--lease", "1500ms"]);
+    }
+    line.extend(more);
+    line
+}
 
 /// Records by shard and sequence number.
 pub type Records = BTreeMap<(ShardId, SequenceNumber), StreamRecord>;
@@ -206,20 +215,19 @@ impl LiveStage {
         Some(serde_json::from_slice(&body).unwrap())
     }
 
-    /// No grade of the published mark is above a record that the log lacks. The mark is read first: what the log gains
-    /// meanwhile cannot make it look better than it was by more than that moment.
-    pub async fn assert_mark_is_true(&self) -> Option<UnixSeconds> {
+    /// The mark of this moment, and what the log holds at this moment or a little later.
+    pub async fn look(&self) -> Option<Look> {
         let mark = self.mark().await?.mark;
-        let furthest = mark.assumed.max(mark.rolled).max(mark.proven)?;
-        let log = self.log_records().await;
-        for (place, record) in self.stream_records().await {
-            assert!(
-                record.created_at > furthest.0 || log.contains_key(&place),
-                "{mark:?} is above {place:?} of {}, which is not in the log",
-                record.created_at
-            );
-        }
-        Some(furthest)
+        let at = mark.assumed.max(mark.rolled).max(mark.proven)?;
+        let objects = self.log_objects().await;
+        Some(Look { at, objects })
+    }
+
+    /// No grade of the published mark is above a record that the log lacks.
+    pub async fn assert_mark_is_true(&self) -> Option<UnixSeconds> {
+        let look = self.look().await?;
+        look.assert_true(&self.stream_records().await);
+        Some(look.at)
     }
 
     /// Deletes one log object.
@@ -249,6 +257,40 @@ impl LiveStage {
             name: name.to_owned(),
             random: Rng::with_seed(seed),
             history: History::default(),
+        }
+    }
+}
+
+/// The furthest grade of the mark as it was seen, and the log objects that there were right after.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub at: UnixSeconds,
+    objects: Vec<LogName>,
+}
+
+impl Look {
+    /// Every record of the stream that the mark promises lies in one of the objects, and each of these holds all records
+    /// of its range.
+    pub fn assert_true(&self, stream: &Records) {
+        for name in &self.objects {
+            let range =
+                (name.shard.clone(), name.first.clone())..=(name.shard.clone(), name.last.clone());
+            assert_eq!(
+                stream.range(range).count() as u64,
+                name.count,
+                "{name} has a hole"
+            );
+        }
+        for ((shard, number), record) in stream {
+            let holds = |name: &&LogName| {
+                name.shard == *shard && name.first <= *number && *number <= name.last
+            };
+            assert!(
+                record.created_at > self.at.0 || self.objects.iter().any(|name| holds(&name)),
+                "the mark {} is above {number} of {shard}, stamped {}, which was not in the log",
+                self.at,
+                record.created_at
+            );
         }
     }
 }
@@ -316,6 +358,16 @@ pub struct Writer {
     history: History,
 }
 
+/// No write begins so shortly before a second's end: it might be stamped with either.
+async fn keep_off_the_edge() {
+    const EDGE_MS: u32 = 120;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let left = 1000 - since.unwrap().subsec_millis();
+    if left <= EDGE_MS {
+        tokio::time::sleep(Duration::from_millis(u64::from(left) + 2)).await;
+    }
+}
+
 /// Items per writer: few, so that each has a history.
 const KEYS: u32 = 40;
 
@@ -336,6 +388,7 @@ impl Writer {
                     "x".repeat(self.random.usize(..200))
                 )
             });
+            keep_off_the_edge().await;
             let began = SystemTime::now();
             match &value {
                 Some(value) => {
@@ -362,6 +415,16 @@ impl Writer {
                 began,
                 ended,
             });
+        }
+    }
+
+    /// Makes `count` changes, one each `pause` if the engine is fast enough for that.
+    pub async fn write_at_pace(&mut self, count: usize, pause: Duration) {
+        let mut due = tokio::time::Instant::now();
+        for _ in 0..count {
+            due += pause;
+            self.write(1).await;
+            tokio::time::sleep_until(due).await;
         }
     }
 

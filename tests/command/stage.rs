@@ -130,22 +130,6 @@ impl Stage {
 
     /// Starts the command.
     pub fn spawn<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Child {
-        if std::env::var_os("DBGF").is_some() {
-            use std::os::fd::AsFd;
-            let f = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open("/tmp/cli-snap/follow.log")
-                .unwrap();
-            let _ = f.as_fd();
-            let mut c = self.command(arguments);
-            c.env(
-                "HIGHWATER_LOG",
-                "highwater=debug,highwater_steps=debug,highwater_lease=trace,info",
-            )
-            .stderr(f);
-            return c.spawn().unwrap();
-        }
         self.command(arguments).spawn().unwrap()
     }
 

@@ -13,7 +13,7 @@ use highwater_domain::budget::Clock as _;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::layout::Layout;
 use highwater_lambda::SystemClock;
-use highwater_local::{EmbeddedDynamoDb, EmbeddedS3};
+use highwater_local::{EmbeddedDynamoDb, EmbeddedS3, StreamShape};
 use highwater_steps::read_snapshot::SealedSnapshot;
 use highwater_testkit::canonical::canonical;
 use highwater_testkit::clients;
@@ -47,7 +47,15 @@ pub struct Account {
 impl Account {
     /// With a table of so many small items (300 bytes each, about) and 1000 provisioned read units.
     pub async fn with_items(count: u64) -> Self {
-        let dynamodb = EmbeddedDynamoDb::start().await.unwrap();
+        Self::over(EmbeddedDynamoDb::start().await.unwrap(), count).await
+    }
+
+    /// With an empty table, in an engine whose streams have shards that roll over.
+    pub async fn with_streams(shape: StreamShape) -> Self {
+        Self::over(EmbeddedDynamoDb::start_with(shape).await.unwrap(), 0).await
+    }
+
+    async fn over(dynamodb: EmbeddedDynamoDb, count: u64) -> Self {
         let client = clients::dynamodb(dynamodb.endpoint_url());
         let table = NewTable::new(TABLE, KeyShape::STRING).provisioned(1000, 1000);
         table.create(&client).await.unwrap();

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use highwater_domain::budget::Budget;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
-use highwater_domain::object_store::Stores;
-use highwater_domain::scan::TableScanner;
 use highwater_domain::snapshot::Status;
 use highwater_steps::deps::{Deps, Unobserved};
 use highwater_steps::error::{ErrorName, StepError};
@@ -15,7 +13,7 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::plan_backup::{self, PlanInput};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::scan_segment::{self, ScanInput};
-use highwater_testkit::simulation::{Trouble, Wired, WiredControl};
+use highwater_testkit::simulation::{Wired, WiredControl};
 use tokio::time::{sleep, timeout};
 
 use super::plan::Plan;
@@ -52,9 +50,9 @@ pub fn deps(worker: &Worker) -> Deps {
     let live = worker.live();
     let table = Arc::new(Wired::new(&worker.world.table, &worker.wire));
     Deps {
-        scanner: table.clone() as Arc<dyn TableScanner>,
+        scanner: worker.scanner(),
         describer: table,
-        stores: Arc::new(worker.stores()) as Arc<dyn Stores>,
+        stores: worker.stores(),
         control: Arc::new(WiredControl::new(&worker.world.control, &worker.wire)),
         clock: live.clock.clone(),
         pace: Arc::new(Pace::new(live.clock.clone(), Share::Invocation)),
@@ -169,7 +167,8 @@ impl Execution {
         W: Fn(Deps, Budget) -> F,
     {
         loop {
-            let doubled = !self.quiet.is_quiet() && self.random.u8(..6) == 0;
+            let goes_wrong = self.quiet.or(self.plan.trouble).late_ms > 0;
+            let doubled = goes_wrong && self.random.u8(..6) == 0;
             let double = doubled.then(|| tokio::spawn(self.attempt(name, timeout_ms, &work)));
             let first = self.attempt(name, timeout_ms, &work).await;
             // The other one goes on meanwhile, and is not waited for.
@@ -199,7 +198,7 @@ impl Execution {
         let deps = deps(&worker);
         let now = deps.clock.now();
         let budget = Budget::until(UnixMillis(now.0 + timeout_ms), now);
-        let is_killed = trouble != Trouble::NONE && self.random.u8(..8) == 0;
+        let is_killed = trouble.late_ms > 0 && self.random.u8(..8) == 0;
         let limit = match is_killed {
             true => self.random.u64(..5_000),
             // A plan may have to wait for a listing for five minutes, and has no checkpoint.

@@ -12,9 +12,11 @@ use highwater_domain::log_facts::{ShardEnd, ShardFacts, StreamFacts};
 use highwater_domain::log_place::{LogPlace, UNPLACED};
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::object_store::NewObject;
-use highwater_domain::sequence_number::{OrderToken, SequenceNumber};
+use highwater_domain::sequence_number::{OrderToken, SequenceNumber, ShardOrdinal};
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_record::StreamRecord;
+
+use super::mutations::Mutation;
 
 /// One stream's log.
 #[derive(Clone, Debug)]
@@ -106,26 +108,37 @@ impl StreamLog {
 
     /// All changes of each item, with event times counted along the path.
     ///
-    /// # Errors
-    /// If a shard with records has no facts: then nobody can order its records.
-    pub fn changes(&self) -> Result<BTreeMap<Bytes, Vec<ItemChange>>, String> {
+    /// A shard without facts is none that the log has begun with: its records count for nothing.
+    pub fn changes(&self, mutation: Option<Mutation>) -> BTreeMap<Bytes, Vec<ItemChange>> {
         let mut changes: BTreeMap<Bytes, Vec<ItemChange>> = BTreeMap::new();
-        for (id, shard) in &self.shards {
+        for shard in self.shards.values() {
             let Some(facts) = &shard.facts else {
-                if shard.records.is_empty() {
-                    continue;
-                }
-                return Err(format!("shard {id} has records and no shard.json"));
+                continue;
             };
             let mut event_time = facts.event_time.unwrap_or_default();
+            let mut as_text: Vec<&str> = shard.records.keys().map(|it| it.as_str()).collect();
+            as_text.sort_unstable();
             for copies in shard.records.values() {
                 let (_, record) = &copies[0];
                 event_time = event_time.max(UnixSeconds(record.created_at));
+                if mutation == Some(Mutation::StampsForEventTimes) {
+                    event_time = UnixSeconds(record.created_at);
+                }
+                let number = &record.sequence_number;
                 let change = ItemChange {
                     token: OrderToken {
                         generation: self.facts.generation,
-                        shard: facts.ordinal,
-                        sequence_number: record.sequence_number.clone(),
+                        shard: match mutation {
+                            Some(Mutation::OrdinalOmitted) => ShardOrdinal(0),
+                            _ => facts.ordinal,
+                        },
+                        sequence_number: match mutation {
+                            Some(Mutation::NumbersAsText) => {
+                                let place = as_text.binary_search(&number.as_str());
+                                place.unwrap().to_string().parse().unwrap()
+                            }
+                            _ => number.clone(),
+                        },
                     },
                     event_time,
                     change: record.change,
@@ -135,7 +148,7 @@ impl StreamLog {
                 changes.entry(record.keys.clone()).or_default().push(change);
             }
         }
-        Ok(changes)
+        changes
     }
 
     /// The losses that touch an interval.

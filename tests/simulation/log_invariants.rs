@@ -219,7 +219,8 @@ pub fn i8_nothing_below_a_mark_is_missing(evidence: &Evidence) -> Checked {
                 continue;
             };
             // An empty page is no tip: that grade may be wrong if it says so afterwards.
-            if grade == Grade::Assumed && late_is_told {
+            let is_doubtful = evidence.plan.nasty.empty_percent > 0;
+            if grade == Grade::Assumed && is_doubtful && late_is_told {
                 continue;
             }
             for record in evidence.records_of(log) {
@@ -258,7 +259,7 @@ pub fn i9_marks_do_not_go_back(evidence: &Evidence) -> Checked {
         let incidents = known.into_iter().flat_map(|log| &log.incidents);
         let mut new = incidents.filter(|(key, _)| {
             let created = evidence.world.bucket.created_at(key);
-            created <= *next_at && created.0 + 300_000 >= at.0
+            created <= *next_at && created.0 + 120_000 >= at.0
         });
         let goes_back = [Grade::Proven, Grade::Rolled, Grade::Assumed]
             .into_iter()
@@ -316,7 +317,7 @@ pub fn i15_no_gap_without_an_incident(evidence: &Evidence) -> Checked {
 pub fn i16_a_lost_record_breaks_the_chain(evidence: &Evidence) -> Checked {
     for log in &evidence.logs {
         let lossless = log.incidents.iter().all(|(_, it)| !it.kind.loses_records());
-        for changes in log.changes()?.values() {
+        for changes in log.changes(evidence.plan.mutation).values() {
             let mut ordered = changes.clone();
             ordered.sort_by(|a, b| a.token.cmp(&b.token));
             let links = |chain: &[&highwater_domain::key_history::ItemChange]| {

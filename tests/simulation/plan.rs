@@ -3,6 +3,8 @@
 use highwater_domain::shard::StreamView;
 use highwater_testkit::simulation::{Nastiness, Trouble};
 
+use super::mutations::Mutation;
+
 /// Who reads the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readers {
@@ -52,6 +54,8 @@ pub struct Plan {
     /// The longest that a process lives.
     pub life_ms: u64,
     pub disaster: Option<Disaster>,
+    /// What is done wrong on purpose.
+    pub mutation: Option<Mutation>,
 }
 
 impl Plan {
@@ -64,7 +68,7 @@ impl Plan {
             straggler_ms: pick(random, &[1_000, 30_000, 90_000]),
             stamp_back: 2,
             lies_ms: pick(random, &[0, 2_000, 8_000]),
-            empty_percent: random.u8(..50),
+            empty_percent: [0, 10, 30, 50][random.usize(..4)],
             page: random.usize(1..40),
             trim_jitter_ms: 600_000,
             enabling_ms: pick(random, &[0, 3_000]),
@@ -96,6 +100,7 @@ impl Plan {
             backups: random.u32(1..3),
             life_ms: pick(random, &[20_000, 90_000, 100_000_000]),
             disaster,
+            mutation: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::mapping;
+use super::mutations::Mutation;
 use super::plan::Plan;
 use super::processes::keep_running;
 use super::quiet::Quiet;
@@ -51,6 +52,7 @@ async fn follow_once(worker: Worker) {
         // Mostly a process comes back under its old name.
         worker: (random.u8(..3) > 0).then(|| worker.name.clone()),
         seed: Some(random.u64(..)),
+        settle_ms: settle_ms(&worker),
         ..FollowRequest::new(TABLE.parse().unwrap(), DESTINATION)
     };
     let ended = follow::run(&deps, &request, Budget::UNLIMITED).await;
@@ -61,6 +63,14 @@ async fn follow_once(worker: Worker) {
     });
 }
 
+/// How long no children are doubted.
+fn settle_ms(worker: &Worker) -> u64 {
+    match worker.world.mutation {
+        Some(Mutation::NoChildrenIsFinal) => 0,
+        _ => 10_000,
+    }
+}
+
 /// A schedule that calls the auditor, until the worker dies. Each call is one invocation with its own deadline.
 async fn audit_often(worker: Worker) {
     let deps = worker.live();
@@ -69,6 +79,7 @@ async fn audit_often(worker: Worker) {
         sleep(Duration::from_millis(random.u64(1_000..45_000))).await;
         let input = AuditInput {
             seed: Some(random.u64(..)),
+            settle_ms: settle_ms(&worker),
             ..AuditInput::new(TABLE.parse().unwrap(), DESTINATION)
         };
         let lasts_ms = random.u64(30_000..240_000);

@@ -54,7 +54,7 @@ pub fn run(plan: Plan, traced: bool) -> Ran {
     // Steps that were given no seed draw from the thread's own.
     fastrand::seed(plan.seed);
     runtime.block_on(async {
-        let world = World::new(plan.seed, plan.nasty, traced);
+        let world = World::new(&plan, traced);
         let trace = world.trace.clone();
         let checked = carry_out(world.clone(), plan).await;
         let result = checked.and_then(|evidence| check(&evidence));
@@ -208,8 +208,19 @@ async fn befall(
     match disaster {
         Disaster::Outage => {
             services.shutdown().await;
-            let hours = random.u64(23..30);
-            sleep(Duration::from_secs(hours * 3600)).await;
+            let until = world.time.now().0 + random.u64(23..32) * 3_600_000;
+            while world.time.now().0 < until {
+                // Shards roll over every four hours or so, whether anything is written or not.
+                sleep(Duration::from_secs(random.u64(10_000..16_000))).await;
+                for shard in world.table.open_shards() {
+                    if world.table.children_of(&shard).is_empty() {
+                        world.table.roll(&shard);
+                    }
+                }
+                for _ in 0..random.u32(..6) {
+                    writers::write_one(&world.table, plan.keys, random);
+                }
+            }
             readers::start(services, world, plan, quiet, random);
         }
         Disaster::StreamOff => {

@@ -13,6 +13,10 @@ use super::run::{Ran, Worth, run};
 /// The lines of a replay that are shown: the last ones, which led to the failure.
 const SHOWN: usize = 120;
 
+/// Failures of one kind that are kept, and of all kinds.
+const MOST_ALIKE: usize = 8;
+const MOST_FAILURES: usize = 40;
+
 /// How many seeds a test tries, unless it is told otherwise.
 pub fn seeds() -> u64 {
     let told = env::var("HIGHWATER_TEST_SEEDS").ok();
@@ -50,6 +54,20 @@ pub struct Report {
     pub failures: BTreeMap<u64, String>,
 }
 
+impl Report {
+    /// Keeps a failure, unless enough of its kind are known.
+    fn take(&mut self, seed: u64, failure: String) {
+        let kind = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
+        let alike = self
+            .failures
+            .values()
+            .filter(|it| kind(it) == kind(&failure));
+        if alike.count() < MOST_ALIKE {
+            self.failures.insert(seed, failure);
+        }
+    }
+}
+
 /// Runs every seed, spread over the cores, until some have failed.
 pub fn run_all(seeds: impl Iterator<Item = u64>, plan_of: impl Fn(u64) -> Plan + Sync) -> Report {
     let seeds: Vec<u64> = seeds.collect();
@@ -66,9 +84,9 @@ pub fn run_all(seeds: impl Iterator<Item = u64>, plan_of: impl Fn(u64) -> Plan +
                     let mut report = report.lock().unwrap();
                     match ran.result {
                         Ok(worth) => report.worth.add(worth),
-                        Err(failure) => drop(report.failures.insert(*seed, failure)),
+                        Err(failure) => report.take(*seed, failure),
                     }
-                    if report.failures.len() >= 20 {
+                    if report.failures.len() >= MOST_FAILURES {
                         break;
                     }
                 }

@@ -4,7 +4,16 @@ use super::plan::Plan;
 use super::runner::{assert_clean, attempt, one_seed, replay, run_all, seeds};
 
 /// Seeds that have found something, with what it was. They always run.
-const ONCE_FAILED: &[u64] = &[];
+const ONCE_FAILED: &[u64] = &[
+    // A stream that was disabled for minutes: changes in between were in no incident.
+    24, 91, 121,  // A shard's gap reached behind the snapshot that was to heal it.
+    41,   // A stream that was disabled while its log was begun.
+    493,  // Two finalizers of one execution.
+    25,   // Two plans of one execution, one of which took the other's marker away.
+    1091, // A part without a row, of a segment that is empty by now.
+    1449, // A child that was late behind the silence of its parent.
+    364,
+];
 
 #[test]
 fn no_seed_breaks_an_invariant() {

@@ -161,7 +161,7 @@ pub fn promised(evidence: &Evidence, sealed: &Sealed, log: &StreamLog) -> Vec<Un
 pub fn i14_restores_are_the_truth(evidence: &Evidence) -> Result<u32, String> {
     let mut compared = 0;
     for (sealed, log) in bases(evidence) {
-        let changes = log.changes()?;
+        let changes = log.changes(evidence.plan.mutation);
         let mut reversed = changes.clone();
         for of_key in reversed.values_mut() {
             of_key.reverse();

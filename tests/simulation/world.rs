@@ -9,17 +9,25 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_domain::failure::Failure;
 use highwater_domain::ids::UnixMillis;
+use highwater_domain::live_control::LiveControl;
 use highwater_domain::log_place::LogPlace;
-use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
+use highwater_domain::object_store::{
+    Creation, ListPage, NewObject, ObjectFacts, ObjectStore, Stores,
+};
+use highwater_domain::scan::TableScanner;
+use highwater_domain::stream_source::StreamSource;
 use highwater_lease::{Leases, MonotonicClock, Settings};
 use highwater_steps::deps::{StopFlag, Unobserved};
 use highwater_steps::live_deps::{LeaseGroups, LiveDeps};
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::simulation::{
-    LiveRows, Nastiness, RowTable, SimTable, SimTime, SimTrace, Suspension, Trouble, Wire, Wired,
-    WiredLive, WiredStores,
+    LiveRows, RowTable, SimTable, SimTime, SimTrace, Suspension, Trouble, Wire, Wired, WiredLive,
+    WiredStores,
 };
+
+use super::mutations::{Mutated, MutatedStores, Mutation, RaisedMarks};
+use super::plan::Plan;
 
 /// The table of every run.
 pub const TABLE: &str = "orders";
@@ -31,6 +39,8 @@ pub const PREFIX: &str = "live";
 /// Everything that outlives a worker.
 #[derive(Clone, Debug)]
 pub struct World {
+    /// What is done wrong on purpose.
+    pub mutation: Option<Mutation>,
     pub time: SimTime,
     pub trace: SimTrace,
     pub table: Arc<SimTable>,
@@ -41,7 +51,8 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, nasty: Nastiness, traced: bool) -> Self {
+    pub fn new(plan: &Plan, traced: bool) -> Self {
+        let (seed, nasty) = (plan.seed, plan.nasty);
         let time = SimTime::start();
         let trace = if traced {
             SimTrace::on(time)
@@ -49,13 +60,18 @@ impl World {
             SimTrace::off(time)
         };
         let table = SimTable::new(TABLE, trace.clone(), time, seed ^ 0x7AB1E, nasty);
+        let rows = RowTable::default();
+        if plan.mutation == Some(Mutation::UnconditionalCheckpoint) {
+            rows.ignore_versions();
+        }
         Self {
+            mutation: plan.mutation,
             time,
             trace,
             table: Arc::new(table),
             bucket: Arc::new(Bucket::new(time)),
             control: Arc::new(FakeControl::new()),
-            rows: Arc::default(),
+            rows: Arc::new(rows),
             marks: Arc::new(LiveRows::new(time)),
         }
     }
@@ -99,21 +115,50 @@ impl Worker {
     /// The ports of the live side.
     pub fn live(&self) -> LiveDeps {
         let table = Arc::new(Wired::new(&self.world.table, &self.wire));
+        let streams: Arc<dyn StreamSource> = match self.world.mutation {
+            None => table.clone(),
+            Some(mutation) => Mutated::new(&table, mutation),
+        };
+        let live: Arc<dyn LiveControl> = Arc::new(WiredLive::new(&self.world.marks, &self.wire));
+        let live = match self.world.mutation {
+            None => live,
+            Some(mutation) => Arc::new(RaisedMarks {
+                inner: live,
+                rows: self.world.rows.clone(),
+                table: self.world.table.clone(),
+                mutation,
+            }),
+        };
         LiveDeps {
-            streams: table.clone(),
+            streams,
             describer: table.clone(),
             admin: table,
-            stores: Arc::new(self.stores()),
+            stores: self.stores(),
             leases: Arc::new(self.clone()),
-            live: Arc::new(WiredLive::new(&self.world.marks, &self.wire)),
+            live,
             clock: self.world.time.skewed_clock(self.skew_ms),
             observer: Arc::new(Unobserved),
             stop: self.stop.clone(),
         }
     }
 
-    pub fn stores(&self) -> WiredStores {
-        WiredStores::new(self.world.bucket.clone(), &self.wire)
+    pub fn stores(&self) -> Arc<dyn Stores> {
+        let stores = WiredStores::new(self.world.bucket.clone(), &self.wire);
+        match self.world.mutation {
+            None => Arc::new(stores),
+            Some(mutation) => Arc::new(MutatedStores {
+                inner: Arc::new(stores),
+                mutation,
+            }),
+        }
+    }
+
+    pub fn scanner(&self) -> Arc<dyn TableScanner> {
+        let table = Arc::new(Wired::new(&self.world.table, &self.wire));
+        match self.world.mutation {
+            None => table,
+            Some(mutation) => Mutated::new(&table, mutation),
+        }
     }
 }
 

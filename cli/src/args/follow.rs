@@ -11,20 +11,23 @@ use super::yes_or_no;
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater backup orders --to s3://bkt/backups --with-stream    (first: it enables the table's stream)
-  highwater follow orders --to s3://bkt/backups                  (run it on as many machines as you like)
+  highwater backup orders --to s3://bkt/backups --with-stream   (first; it enables the stream)
+  highwater follow orders --to s3://bkt/backups                 (on as many machines as you like)
   highwater status s3://bkt/backups/orders
   highwater restore orders --from s3://bkt/backups --at -2h --to orders-restored
 
-Every record of the table's stream is written to the change log beside its backups, as DynamoDB sent it,
-before its position is stored in the control table. Processes that run the same command with the same
-control table share the stream's shards; what one leaves behind, however it ended, the others take over.
+Every record of the table's stream is written to the change log beside its backups, as DynamoDB
+sent it, and only then its position is stored in the control table. Processes that run the same
+command with the same control table share the stream's shards; what one leaves behind, however
+it ended, the others take over.
 
-The mark is the second up to which the log is complete: `proven` by later records, `rolled` by the time
-at which shards were made, `assumed` by silence that lasted longer than DynamoDB takes to publish.
+The mark is the second up to which the log is complete: `proven` by later records, `rolled` by
+the time at which shards were made, `assumed` by silence that has lasted longer than DynamoDB
+takes to publish.
 
-SIGTERM and SIGINT end it in order: what was read is written, and its shards are handed over at once.
-Exit codes: 0 ended in order, 1 failed, 2 wrong usage, 130 or 143 by a second signal (nothing is lost).";
+SIGTERM and SIGINT end it in order: what was read is written, and its shards are handed over.
+Exit codes: 0 ended in order, 1 failed, 2 wrong usage,
+130 or 143 by a second signal (at once; nothing is lost).";
 
 /// `highwater follow`.
 #[derive(ClapArgs, Debug)]

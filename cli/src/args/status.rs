@@ -10,12 +10,12 @@ Examples:
   highwater status orders customers --from s3://bkt/backups
   highwater status s3://bkt/backups --json | jq .why
 
-For each table its backups, its change log, what was lost and when, and the mark, as one line per fact,
-the newest last; then up to which second it can be restored. All of it is read from the bucket. Where the
-control table is within reach, the log's positions of this moment are added.
+For each table: its backups, its change log, what was lost and when, and the mark, one line per
+fact and the newest last. All of it is read from the bucket; where the control table is within
+reach, who reads which shard at this moment is added.
 
-Exit codes: 0 all is well, 3 something needs a person (the reasons are printed, each with a way out),
-1 failed, 2 wrong usage.";
+Exit codes: 0 all is well, 1 failed, 2 wrong usage,
+3 something needs a person (the reasons are printed, each with a way out).";
 
 /// `highwater status`.
 #[derive(ClapArgs, Debug)]

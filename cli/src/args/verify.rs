@@ -12,13 +12,13 @@ Examples:
   highwater verify 01768385930622-efd1a093 --from s3://bkt/backups
   highwater verify s3://bkt/old/dyndump-prefix
   highwater verify 01768385930622-efd1a093 --from s3://bkt/backups --table orders
-  highwater verify 01768385930622-efd1a093 --from s3://bkt/backups --log
+  highwater verify 01768385930622-efd1a093 --from s3://bkt/backups --change-log
 
 Without a table every file is read again and held against everything the backup says of itself:
 hashes, counts, sizes, the grammar of each line, the key of each item. What it does not say is listed.
 With a table the items are compared as `highwater diff` compares them; a table that was written to
 since the backup differs from it, of course.
-With --log the table's change log is read again, too, up to its mark: what each record says of the
+With --change-log the table's change log is read again, too, up to its mark: what each record says of the
 item before is held against the record before it.
 
 Exit codes: 0 whole (and equal), 3 different from the table or a broken log, 1 damaged or failed,
@@ -38,8 +38,8 @@ pub struct Verify {
     #[arg(long, env = "HIGHWATER_VERIFY_TABLE", value_name = "TABLE")]
     pub table: Option<TableRef>,
     /// Read the change log beside the backup again, too: old images against new ones, key by key.
-    #[arg(long, env = "HIGHWATER_VERIFY_LOG", value_parser = yes_or_no(), action = ArgAction::SetTrue, conflicts_with = "table")]
-    pub log: bool,
+    #[arg(long, env = "HIGHWATER_VERIFY_CHANGE_LOG", value_parser = yes_or_no(), action = ArgAction::SetTrue, conflicts_with = "table")]
+    pub change_log: bool,
     #[command(flatten)]
     pub reading: Reading,
     #[command(flatten)]

@@ -232,9 +232,10 @@ async fn look_ahead(
     and_handoff: bool,
 ) -> Result<Preview, StepError> {
     let plan = plan_backup::preview(deps, input).await?;
-    let handoff = match and_handoff {
-        true => Some(plan_handoff::preview(deps, &input.request, &plan).await?),
-        false => None,
+    let handoff = if and_handoff {
+        Some(plan_handoff::preview(deps, &input.request, &plan).await?)
+    } else {
+        None
     };
     Ok(Preview { plan, handoff })
 }

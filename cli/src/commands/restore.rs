@@ -247,13 +247,7 @@ async fn prepare(
         restore_report::plan(&plan, console);
         return Ok(None);
     }
-    console.say(&restore_report::beginning(&plan));
-    for line in restore_report::unchecked(&plan) {
-        console.say(&line);
-    }
-    if plan.skip_checks {
-        console.say("not checked: hashes and counts are not compared with what the backup says, as was asked");
-    }
+    announce(&plan, console);
     let control = connect::control(global, console, Absent::Create).await?;
     let id = input.restore_id()?;
     let job = job_of(&plan);
@@ -276,6 +270,17 @@ async fn prepare(
         _place: Some(place),
         _control: control,
     }))
+}
+
+/// Says what begins, and what of it cannot be checked.
+fn announce(plan: &RestoreRecord, console: Console) {
+    console.say(&restore_report::beginning(plan));
+    for line in restore_report::unchecked(plan) {
+        console.say(&line);
+    }
+    if plan.skip_checks {
+        console.say("not checked: hashes and counts are not compared with what the backup says, as was asked");
+    }
 }
 
 /// Says what a resume begins with.

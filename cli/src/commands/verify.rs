@@ -79,7 +79,7 @@ async fn verify(
     drop(display);
     let report = verified?.with_faults(faults);
     let elapsed = started.elapsed().as_secs_f64();
-    let logs = if args.log {
+    let logs = if args.change_log {
         log::verify(args, global, &place.location, &catalog, console).await?
     } else {
         Vec::new()
@@ -99,8 +99,13 @@ async fn verify(
         story = format!("{story}\n{}", log::text(&logs));
     }
     console.result(&story, &value);
+    judge(&title, &report, breaks)
+}
+
+/// The error of a backup or a log that is not what it should be.
+fn judge(title: &str, report: &VerifyReport, breaks: u64) -> Result<(), CliError> {
     if !report.is_good() {
-        let wrong = wrong(&report).join(", ");
+        let wrong = wrong(report).join(", ");
         return Err(StepError::PartCorrupt(format!("{title} is damaged: {wrong}")).into());
     }
     if breaks > 0 {

@@ -45,6 +45,12 @@ pub fn item(n: u32) -> Value {
     }
 }
 
+/// An item's key: its partition and its place there.
+pub fn key(item: &Value) -> (String, String) {
+    let text = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
+    (text("pk"), text("sk"))
+}
+
 fn pick<'a>(random: &mut fastrand::Rng, words: &[&'a str]) -> &'a str {
     random.choice(words.iter().copied()).unwrap_or_default()
 }

@@ -6,13 +6,13 @@ use highwater_domain::backup_source::Catalog;
 use highwater_domain::ids::TableRef;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::table_settings_diff::settings_differences;
-use highwater_steps::backup_items::BackupItems;
 use highwater_steps::compare::{CompareObserver, CompareOptions, SpillLimits, compare};
 use highwater_steps::item_source::ItemSource;
 use highwater_steps::table_items::{TableItems, TableReading};
 use highwater_steps::verify_backup::{VerifyTotals, verify};
 use highwater_steps::{Deps, StepError};
 
+use super::shop::TruthItems;
 use crate::error::CliError;
 
 /// How many files are read at once.
@@ -39,36 +39,33 @@ pub async fn require_whole(
     )))
 }
 
-/// Compares a backup with a table; gives the number of items.
-pub async fn require_backup_equals_table(
+/// Compares a table with what another one was at a second; gives the number of items.
+pub async fn require_table_equals_truth(
     deps: &Deps,
-    store: &Arc<dyn ObjectStore>,
-    catalog: &Catalog,
     table: &TableRef,
+    truth: TruthItems,
 ) -> Result<u64, CliError> {
-    let backup = BackupItems::new(store.clone(), catalog.clone(), CONCURRENCY, false)?;
-    require_equal(Arc::new(backup), Arc::new(items_of(deps, table).await?)).await
+    require_equal(Arc::new(items_of(deps, table).await?), Arc::new(truth)).await
 }
 
-/// Compares two tables, items and settings; gives the number of items.
-pub async fn require_tables_equal(
+/// Compares the settings of two tables.
+pub async fn require_settings_equal(
     deps: &Deps,
     one: &TableRef,
     other: &TableRef,
-) -> Result<u64, CliError> {
+) -> Result<(), CliError> {
     let settings = async |table: &TableRef| {
         let described = deps.describer.describe(table.as_str()).await;
         described.map_err(StepError::Table)
     };
     let differences = settings_differences(&settings(one).await?, &settings(other).await?);
-    if let Some(first) = differences.first() {
-        return Err(CliError::Different(format!(
+    match differences.first() {
+        None => Ok(()),
+        Some(first) => Err(CliError::Different(format!(
             "{} of {other} is not that of {one}",
             first.setting
-        )));
+        ))),
     }
-    let (one, other) = (items_of(deps, one).await?, items_of(deps, other).await?);
-    require_equal(Arc::new(one), Arc::new(other)).await
 }
 
 async fn items_of(deps: &Deps, table: &TableRef) -> Result<TableItems, CliError> {

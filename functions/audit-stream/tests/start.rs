@@ -1,12 +1,20 @@
 //! The program itself, as cargo builds it. This test is also why `cargo test --workspace` builds it at
 //! all: the end-to-end tests run it under a Runtime API.
 
-use std::process::Command;
+use std::io;
+use std::process::{Command, Output};
 
-fn refuses(environment: &[(&str, &str)], variable: &str) {
+fn start(environment: &[(&str, &str)]) -> io::Result<Output> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_audit-stream"));
     program.env_clear().envs(environment.iter().copied());
-    let ended = program.output().unwrap();
+    program.output()
+}
+
+#[track_caller]
+fn assert_refuses(ended: io::Result<Output>, variable: &str) {
+    let Ok(ended) = ended else {
+        unreachable!("the program is there, because cargo built it for this test")
+    };
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains(variable), "{said}");
@@ -15,7 +23,7 @@ fn refuses(environment: &[(&str, &str)], variable: &str) {
 
 #[test]
 fn it_refuses_to_start_without_its_control_table_and_names_the_variable() {
-    refuses(&[], "HIGHWATER_CONTROL_TABLE");
+    assert_refuses(start(&[]), "HIGHWATER_CONTROL_TABLE");
 }
 
 #[test]
@@ -26,8 +34,8 @@ fn it_refuses_to_start_without_a_destination_and_names_the_variable() {
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
     ];
-    refuses(&account, "HIGHWATER_LOG_TO");
+    assert_refuses(start(&account), "HIGHWATER_LOG_TO");
     let mut wrong = account.to_vec();
     wrong.push(("HIGHWATER_LOG_TO", "bucket/prefix"));
-    refuses(&wrong, "HIGHWATER_LOG_TO");
+    assert_refuses(start(&wrong), "HIGHWATER_LOG_TO");
 }

@@ -409,7 +409,7 @@ mod tests {
                         let handoff = Handoff::of(of(consistent), &listing, odd, NOW);
                         for shard in begins(&handoff) {
                             let reaches = |begin: &&Node| begin.shard.id <= shard;
-                            assert!(log.iter().any(|it| reaches(&it)), "{oldest} {child}");
+                            assert!(log.iter().any(reaches), "{oldest} {child}");
                         }
                     }
                 }

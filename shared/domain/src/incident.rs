@@ -12,6 +12,9 @@ use crate::shard::ShardId;
 /// The version of an incident's layout that this build writes.
 pub const INCIDENT_VERSION: u32 = 1;
 
+/// The last second of what has no end yet: of the year 9999, so that everything that writes dates can write it.
+pub const WITHOUT_END: UnixSeconds = UnixSeconds(253_402_300_799);
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

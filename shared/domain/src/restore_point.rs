@@ -189,7 +189,7 @@ pub struct RestorePoint {
     pub side: Side,
     /// The folder of the stream's log.
     pub log: String,
-    /// Shards whose records can matter: ScatterLog works on 0 up to this, not included.
+    /// Shards whose records can matter: `ScatterLog` works on 0 up to this, not included.
     pub shards: u32,
     /// Log objects of these shards.
     pub objects: u64,
@@ -198,7 +198,7 @@ pub struct RestorePoint {
     /// SHA-256 over the second, the snapshot and the names of the objects, hex: what the restore's result is a
     /// function of.
     pub fingerprint: String,
-    /// Into how many buckets keys are sorted, a power of two: FoldLog works on 0 up to this, not included.
+    /// Into how many buckets keys are sorted, a power of two: `FoldLog` works on 0 up to this, not included.
     pub buckets: u32,
     /// By how much DynamoDB's stamps may be off, in seconds.
     pub stamp_margin_s: u64,

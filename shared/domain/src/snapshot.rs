@@ -139,6 +139,9 @@ pub struct Verified {
     pub after: Option<PartId>,
     /// Sums over the checked parts.
     pub totals: PartTotals,
+    /// When the snapshot was found whole: the time that its manifests give, whoever writes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whole_at: Option<UnixMillis>,
 }
 
 /// Sums over parts.

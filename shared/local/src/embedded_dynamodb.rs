@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::LocalError;
 use crate::stream_answers::StreamAnswers;
+use crate::stream_index;
 use crate::streams_front;
 use crate::virtual_shards::StreamShape;
 
@@ -51,25 +52,25 @@ impl EmbeddedDynamoDb {
 
     /// As [`start`](Self::start), with streams of this shape.
     pub async fn start_with(shape: StreamShape) -> Result<Self, LocalError> {
-        Self::serve(in_memory()?).await?.fronted(shape).await
+        let database = in_memory()?;
+        stream_index::add_to_memory(&database)?;
+        Self::serve(database).await?.fronted(shape).await
     }
 
     /// As [`open`](Self::open), with streams of this shape. The same shape on the same file gives the same
     /// shards; of each table, the stream that was enabled last.
     pub async fn open_with(path: &Path, shape: StreamShape) -> Result<Self, LocalError> {
-        Self::open(path).await?.fronted(shape).await
+        let database = opened(path, |path| {
+            let database = open_database(path)?;
+            stream_index::add_to_file(path)?;
+            Ok(database)
+        });
+        Self::serve(database.await?).await?.fronted(shape).await
     }
 
     /// Starts a DynamoDB on the database file `path`, made with its folder if it is not there.
     pub async fn open(path: &Path) -> Result<Self, LocalError> {
-        let owned = path.to_owned();
-        // SQLite opens, migrates and may wait for a lock: not on the runtime's thread.
-        let opened = tokio::task::spawn_blocking(move || open_database(&owned)).await;
-        let database = opened.map_err(|error| LocalError::Database {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })??;
-        Self::serve(database).await
+        Self::serve(opened(path, open_database).await?).await
     }
 
     /// `http://127.0.0.1:PORT`, for an SDK's endpoint.
@@ -194,6 +195,19 @@ fn in_memory() -> Result<Database, LocalError> {
         path: ":memory:".into(),
         reason: error.to_string(),
     })
+}
+
+/// SQLite opens, migrates and may wait for a lock: not on the runtime's thread.
+async fn opened(
+    path: &Path,
+    open: fn(&Path) -> Result<Database, LocalError>,
+) -> Result<Database, LocalError> {
+    let owned = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open(&owned)).await;
+    opened.map_err(|error| LocalError::Database {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?
 }
 
 fn open_database(path: &Path) -> Result<Database, LocalError> {

@@ -14,6 +14,7 @@ mod long_keys;
 mod seed;
 mod signed_upload;
 mod stream_answers;
+mod stream_index;
 mod stream_wire;
 mod streams_front;
 mod virtual_shards;

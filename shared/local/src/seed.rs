@@ -20,6 +20,25 @@ impl EmbeddedDynamoDb {
         let seeded = spawn_blocking(move || seed(&database, create_table, items)).await;
         seeded.unwrap_or_else(|error| Err(refused(error)))
     }
+
+    /// Puts or deletes items of a table that is there, all of them at once: at most 25 of the `PutRequest`s and
+    /// `DeleteRequest`s that `BatchWriteItem` takes. They leave their records in the table's stream.
+    ///
+    /// # Errors
+    /// [`LocalError::Seed`] with the engine's words.
+    pub async fn write(&self, table: &str, writes: Vec<Value>) -> Result<(), LocalError> {
+        let database = self.database().clone();
+        let name = table.to_owned();
+        let written = spawn_blocking(move || write(&database, &name, writes)).await;
+        written.unwrap_or_else(|error| Err(refused(error)))
+    }
+}
+
+fn write(database: &Database, table: &str, writes: Vec<Value>) -> Result<(), LocalError> {
+    let request = json!({"RequestItems": {table: writes}});
+    let request = serde_json::from_value(request).map_err(refused)?;
+    database.batch_write_item(request).map_err(refused)?;
+    Ok(())
 }
 
 fn seed(database: &Database, create_table: Value, items: Vec<Value>) -> Result<(), LocalError> {
@@ -33,9 +52,7 @@ fn seed(database: &Database, create_table: Value, items: Vec<Value>) -> Result<(
     let name = table.as_str().unwrap_or_default();
     while !writes.is_empty() {
         let batch: Vec<Value> = writes.drain(..writes.len().min(ITEMS_PER_BATCH)).collect();
-        let request =
-            serde_json::from_value(json!({"RequestItems": {name: batch}})).map_err(refused)?;
-        database.batch_write_item(request).map_err(refused)?;
+        write(database, name, batch)?;
     }
     Ok(())
 }

@@ -25,6 +25,11 @@ pub struct StreamShape {
     pub roll_after: Duration,
     /// How long records can be read.
     pub retention: Duration,
+    /// How long before the stream was enabled its first shards were made, as their ids tell it.
+    ///
+    /// DynamoDB may miss changes in a stream's first minute, so a log counts as complete only from a minute after its
+    /// first shards were made. This engine misses none: with a minute here the log is complete from the first change on.
+    pub made_before: Duration,
 }
 
 impl Default for StreamShape {
@@ -35,6 +40,7 @@ impl Default for StreamShape {
             roll_after_records: 250,
             roll_after: 4 * HOUR,
             retention: 24 * HOUR,
+            made_before: Duration::ZERO,
         }
     }
 }
@@ -192,6 +198,9 @@ impl VirtualShards {
         let place = self.shards.len();
         // Records are stamped with the second that they are made in: no shard is younger than its first one.
         let created_ms = start / 1_000_000 * 1000;
+        let earlier = parent.is_none().then_some(self.shape.made_before);
+        let earlier_ms = earlier.map_or(0, |earlier| earlier.as_millis());
+        let created_ms = created_ms.saturating_sub(u64::try_from(earlier_ms).unwrap_or(u64::MAX));
         let unique = format!("{} {start} {}", self.seed, keys.start());
         let id = format!(
             "shardId-{created_ms:020}-{:08x}",
@@ -326,6 +335,21 @@ mod tests {
         assert_eq!(unwatched.shards, watched.shards);
         let other = VirtualShards::new(shape, "another label", OPENED);
         assert_ne!(other.shards[0].id, watched.shards[0].id);
+    }
+
+    #[test]
+    fn first_shards_may_say_that_they_are_older_than_the_stream() {
+        let older = StreamShape {
+            made_before: Duration::from_mins(1),
+            ..shape(2, 10, 3600)
+        };
+        let created = |shard: &VirtualShard| shard.id[8..28].parse::<u64>().unwrap();
+        let (young, old) = (filled(shape(2, 10, 3600)), filled(older));
+        for (young, old) in young.iter().zip(old.iter()) {
+            let earlier = if old.parent.is_none() { 60_000 } else { 0 };
+            assert_eq!(created(young) - created(old), earlier, "{}", old.id);
+            assert_eq!(young.records, old.records);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! AuditStream: reads the stream behind whoever writes the log, proves that nothing is missing, and fills in what is.
+//! `AuditStream`: reads the stream behind whoever writes the log, proves that nothing is missing, and fills in what is.
 //!
 //! A writer that Lambda calls cannot prove that it was given everything: it is told neither the shard nor what came before,
 //! and what fails for a day is dropped. So every shard is read once more, from start to end, and compared. One run is one
@@ -18,14 +18,15 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::begin_log::generations;
 use crate::deps::StopFlag;
 use crate::error::StepError;
-use crate::follow::{LogOf, LogTarget, patience, worker_name};
+use crate::follow::worker_name;
 use crate::follow_stream::Beginning;
 use crate::live_deps::LiveDeps;
 use crate::log_sink::LogSink;
-use crate::poll_shard::{self, PollCounts, PollSettings, Polled};
+use crate::log_target::{LogOf, LogTarget, patience};
+use crate::poll_shard;
+use crate::polled::{PollCounts, PollSettings, Polled};
 use crate::publish_mark::MarkPublisher;
 use crate::shard_rows::{self, lease_of};
 use crate::shard_work::passes;
@@ -42,7 +43,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// The pause between two looks at what is left.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// The input of the function AuditStream.
+/// The input of the function `AuditStream`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditInput {
@@ -185,18 +186,12 @@ async fn logs(
         }
         Err(error) => return Err(error),
     };
-    let mut logs = Vec::new();
-    for facts in generations(target.store.as_ref(), &target.place).await? {
-        let is_current = |(log, _): &(StreamLog, Beginning)| *log.arn() == facts.stream_arn;
-        if current.as_ref().is_some_and(is_current) {
-            continue;
-        }
-        let log = target.known(deps, facts, &of)?;
-        let rows = shard_rows::all(&log.leases).await?;
-        if rows.values().any(|row| !row.ended) {
-            logs.push((log, Beginning::new()));
-        }
-    }
+    let arn = current.as_ref().map(|(log, _)| log.arn().to_owned());
+    let unfinished = target.unfinished(deps, arn.as_deref(), &of).await?;
+    let mut logs: Vec<(StreamLog, Beginning)> = unfinished
+        .into_iter()
+        .map(|log| (log, Beginning::new()))
+        .collect();
     logs.extend(current);
     match no_stream {
         Some(error) if logs.is_empty() => Err(error),
@@ -236,7 +231,7 @@ impl Audit<'_> {
         }
         let mut publisher = MarkPublisher::default();
         let mark = publisher.publish(self.deps, &self.log, 0).await?;
-        self.report.stream_label = self.log.label().to_owned();
+        self.log.label().clone_into(&mut self.report.stream_label);
         self.report.mark = Some(mark);
         Ok(())
     }

@@ -31,7 +31,7 @@ use crate::live_deps::LiveDeps;
 use crate::stable_listing::{Patience, StableListing, stable_listing};
 
 /// How long a stream may take to become `ENABLED`, and its table to let it be enabled.
-const ENABLING_AT_MOST: Duration = Duration::from_secs(5 * 60);
+const ENABLING_AT_MOST: Duration = Duration::from_mins(5);
 
 /// How long until it is looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -76,7 +76,7 @@ pub struct CapturePace {
 impl Default for CapturePace {
     fn default() -> Self {
         Self {
-            settle: Duration::from_secs(60),
+            settle: Duration::from_mins(1),
             patience: Patience::default(),
         }
     }

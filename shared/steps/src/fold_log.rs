@@ -1,4 +1,4 @@
-//! FoldLog: what the keys of one bucket were at the wanted second, from the runs of all shards.
+//! `FoldLog`: what the keys of one bucket were at the wanted second, from the runs of all shards.
 //!
 //! The bucket's part of every run is read, and of each key the last change up to the second and the first after it are
 //! found among them. A bucket that is too large for the memory it may take is folded piece by piece, by further bits of

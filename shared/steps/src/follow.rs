@@ -9,29 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_domain::budget::Budget;
+use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::TableRef;
-use highwater_domain::layout::Destination;
 use highwater_domain::live_control::PublishedMark;
-use highwater_domain::log_facts::StreamFacts;
-use highwater_domain::log_place::LogPlace;
 use highwater_domain::mark::DEFAULT_PUBLICATION_MS;
-use highwater_domain::object_store::ObjectStore;
-use highwater_domain::table_stream::{StreamedTable, TableStream};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::begin_log::{self, LogBegun, LoggedTable, generations, log_id};
 use crate::deps::StopFlag;
 use crate::error::StepError;
 use crate::follow_stream::{self, Beginning, FollowedStream};
 use crate::live_deps::LiveDeps;
+use crate::log_target::{LogOf, LogTarget, patience};
 use crate::shard_work::passes;
-use crate::stable_listing::{Patience, stable_listing};
 use crate::stream_log::StreamLog;
 
 /// How often a table is looked at that has no stream any more, or another one.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// How long a stop may go unnoticed.
 const STOP_INTERVAL: Duration = Duration::from_millis(200);
@@ -147,149 +142,13 @@ pub struct FollowReport {
     pub closed: bool,
 }
 
-/// The table, and where its log is.
-#[derive(Clone, Debug)]
-pub(crate) struct LogTarget {
-    pub(crate) table: TableRef,
-    pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) place: LogPlace,
-}
-
-impl LogTarget {
-    pub(crate) fn open(deps: &LiveDeps, table: &TableRef, to: &str) -> Result<Self, StepError> {
-        let destination: Destination = to.parse()?;
-        Ok(Self {
-            table: table.clone(),
-            store: deps.stores.open(&destination).map_err(StepError::Store)?,
-            place: LogPlace::new(destination.prefix(), table.name()),
-        })
-    }
-
-    /// The table's stream.
-    pub(crate) async fn stream(
-        &self,
-        deps: &LiveDeps,
-    ) -> Result<(LoggedTable, TableStream), StepError> {
-        let described = deps.describer.description(self.table.as_str()).await;
-        let described = described.map_err(StepError::Table)?;
-        let streamed = StreamedTable::of(&described);
-        let arn = described["TableArn"].as_str();
-        let table = LoggedTable {
-            arn: arn.unwrap_or(self.table.as_str()).to_owned(),
-            id: streamed.table_id.clone(),
-        };
-        match StreamedTable::of(&described).stream {
-            Some(stream) => Ok((table, stream)),
-            None => Err(StepError::StreamUnsuitable {
-                table: self.table.to_string(),
-                reason: "no stream is enabled; enable one with NEW_AND_OLD_IMAGES, or let `highwater backup --with-stream` do it"
-                    .into(),
-            }),
-        }
-    }
-
-    /// The log of the stream, begun.
-    ///
-    /// One that others have begun can be read at once: a listing that will not make sense must not keep its records waiting until
-    /// they are gone. What the listing may add is then left to the task.
-    pub(crate) async fn begin(
-        &self,
-        deps: &LiveDeps,
-        table: &LoggedTable,
-        stream: &TableStream,
-        of: &LogOf,
-    ) -> Result<(StreamLog, Beginning), StepError> {
-        check_view(&self.table, stream)?;
-        let mut beginning = Beginning::new();
-        let known = generations(self.store.as_ref(), &self.place).await?;
-        let known = known
-            .into_iter()
-            .find(|facts| facts.stream_arn == stream.arn);
-        if let Some(facts) = known {
-            let log = self.known(deps, facts, of)?;
-            if !log.leases.page(None).await?.is_empty() {
-                let (target, deps, of) = (self.clone(), deps.clone(), of.clone());
-                let (table, arn) = (table.clone(), stream.arn.clone());
-                beginning.spawn(async move {
-                    target
-                        .begin_whole(&deps, &table, &arn, &of)
-                        .await
-                        .map(|_| ())
-                });
-                return Ok((log, beginning));
-            }
-        }
-        let log = self.begin_whole(deps, table, &stream.arn, of).await?;
-        Ok((log, beginning))
-    }
-
-    async fn begin_whole(
-        &self,
-        deps: &LiveDeps,
-        table: &LoggedTable,
-        arn: &str,
-        of: &LogOf,
-    ) -> Result<StreamLog, StepError> {
-        let listing = stable_listing(deps, arn, of.patience).await?;
-        let begun = begin_log::begin(deps, &self.store, &self.place, table, &listing).await?;
-        let (store, place) = (&self.store, &self.place);
-        StreamLog::of(deps, store, place, &begun, &of.worker, of.publication_ms)
-    }
-
-    /// The log of a stream that is known by its facts.
-    pub(crate) fn known(
-        &self,
-        deps: &LiveDeps,
-        facts: StreamFacts,
-        of: &LogOf,
-    ) -> Result<StreamLog, StepError> {
-        let begun = LogBegun {
-            log: log_id(self.store.as_ref(), &self.place, &facts),
-            facts,
-            registered: Vec::new(),
-        };
-        let (store, place) = (&self.store, &self.place);
-        StreamLog::of(deps, store, place, &begun, &of.worker, of.publication_ms)
-    }
-}
-
-/// How a log is begun.
-#[derive(Clone, Debug)]
-pub(crate) struct LogOf {
-    pub(crate) worker: String,
-    pub(crate) publication_ms: u64,
-    pub(crate) patience: Patience,
-}
-
-/// A log of records that do not say what an item became is of no use to anybody.
-fn check_view(table: &TableRef, stream: &TableStream) -> Result<(), StepError> {
-    if matches!(stream.view.as_str(), "NEW_AND_OLD_IMAGES" | "NEW_IMAGE") {
-        return Ok(());
-    }
-    Err(StepError::StreamUnsuitable {
-        table: table.to_string(),
-        reason: format!(
-            "its stream carries {}, and a record must say what an item became: NEW_AND_OLD_IMAGES",
-            stream.view
-        ),
-    })
-}
-
-pub(crate) fn patience(local: bool) -> Patience {
-    if local {
-        Patience::LOCAL
-    } else {
-        Patience::default()
-    }
-}
-
 /// A worker's name that nobody else has.
 pub(crate) fn worker_name(asked: Option<&str>, random: &mut fastrand::Rng) -> String {
     asked.map_or_else(|| format!("worker-{:08x}", random.u32(..)), str::to_owned)
 }
 
-/// Follows the table's stream until a stop is asked for, the budget is spent, the stream has ended, or (if asked for)
-/// nothing comes any more.
+/// Follows the table's stream until a stop is asked for, the budget is spent, the table is dropped, or (if asked for) nothing
+/// comes any more. A table whose stream has ended is waited with: it may get another.
 ///
 /// # Errors
 /// What no further try can help: no stream, a permission, a log that contradicts the stream. All leases are given back first.
@@ -315,10 +174,18 @@ pub async fn run(
         streams: JoinSet::new(),
         followed: BTreeSet::new(),
         halt: StopFlag::default(),
+        waits: false,
         random,
     };
     following.run().await?;
     Ok(following.report)
+}
+
+/// Returns when a stop was asked for, or the budget is spent.
+async fn stopped(deps: &LiveDeps, budget: Budget) {
+    while !deps.should_stop(&budget) {
+        tokio::time::sleep(STOP_INTERVAL).await;
+    }
 }
 
 struct Following<'a> {
@@ -332,22 +199,35 @@ struct Following<'a> {
     followed: BTreeSet<String>,
     /// Set when one stream has failed for good: the others end in order.
     halt: StopFlag,
+    /// Whether to look for another stream although none is followed.
+    waits: bool,
     random: fastrand::Rng,
 }
 
 impl Following<'_> {
     async fn run(&mut self) -> Result<(), StepError> {
-        self.take_up_patiently().await?;
+        let (deps, budget) = (self.deps, self.budget);
+        tokio::select! {
+            biased;
+            begun = self.take_up_patiently() => begun?,
+            // A beginning that is broken off is gone on with by whoever begins next.
+            () = stopped(deps, budget) => return Ok(()),
+        }
         let mut failed = None;
         let mut look = Instant::now() + LOOK_EVERY;
-        while !self.streams.is_empty() {
+        while !self.streams.is_empty() || (self.waits && !self.should_stop()) {
             let outcome = tokio::select! {
                 biased;
-                Some(ended) = self.streams.join_next() => self.take(ended).await,
+                Some(ended) = self.streams.join_next() => self.take(ended),
                 () = tokio::time::sleep_until(look) => {
                     look = Instant::now() + LOOK_EVERY;
-                    self.take_up_another().await
+                    tokio::select! {
+                        biased;
+                        another = self.take_up_another() => another,
+                        () = stopped(deps, budget) => Ok(()),
+                    }
                 }
+                () = stopped(deps, budget), if self.streams.is_empty() => Ok(()),
             };
             if let Err(error) = outcome {
                 self.halt.set();
@@ -357,7 +237,11 @@ impl Following<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn take(
+    fn should_stop(&self) -> bool {
+        self.halt.is_set() || self.deps.should_stop(&self.budget)
+    }
+
+    fn take(
         &mut self,
         ended: Result<Result<FollowedStream, StepError>, tokio::task::JoinError>,
     ) -> Result<(), StepError> {
@@ -365,9 +249,8 @@ impl Following<'_> {
             StepError::Internal(format!("following a stream broke off: {error}"))
         })??;
         self.add(&ended);
-        if ended.closed {
-            self.take_up_another().await?;
-        }
+        // A table that has lost its stream may get another one: whoever follows it wants that, too.
+        self.waits = ended.closed && !self.request.until_idle;
         Ok(())
     }
 
@@ -385,20 +268,39 @@ impl Following<'_> {
         }
     }
 
-    /// Begins with the table's stream, unless it is followed already.
+    /// Begins with the table's stream, and with what earlier ones have left, unless they are followed already.
     async fn take_up(&mut self) -> Result<(), StepError> {
-        let (table, stream) = self.target.stream(self.deps).await?;
-        if self.followed.contains(&stream.arn) {
-            return Ok(());
-        }
         let of = LogOf {
             worker: self.report.worker.clone(),
             publication_ms: self.request.publication_ms,
             patience: patience(self.request.local),
         };
-        let begun = self.target.begin(self.deps, &table, &stream, &of).await;
-        let (log, beginning) = begun?;
-        self.followed.insert(stream.arn);
+        let stream = self.target.stream(self.deps).await;
+        let current = stream.as_ref().ok().map(|(_, stream)| stream.arn.as_str());
+        let unfinished = self.target.unfinished(self.deps, current, &of).await?;
+        let mut is_left = false;
+        for log in unfinished {
+            is_left = true;
+            if !self.followed.contains(log.arn()) {
+                self.follow(log, Beginning::new());
+            }
+        }
+        match stream {
+            Ok((table, stream)) if !self.followed.contains(&stream.arn) => {
+                let begun = self.target.begin(self.deps, &table, &stream, &of).await;
+                let (log, beginning) = begun?;
+                self.follow(log, beginning);
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            // What earlier streams have left is reason enough to go on.
+            Err(StepError::StreamUnsuitable { .. }) if is_left => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn follow(&mut self, log: StreamLog, beginning: Beginning) {
+        self.followed.insert(log.arn().to_owned());
         self.streams.spawn(follow_stream::run(
             self.deps.clone(),
             Arc::new(log),
@@ -408,7 +310,6 @@ impl Following<'_> {
             beginning,
             self.random.u64(..),
         ));
-        Ok(())
     }
 
     /// The same, however often it takes, until a stop is asked for.
@@ -435,12 +336,17 @@ impl Following<'_> {
     /// Looks whether the table has another stream by now. That it has none, or cannot be asked, is no reason to stop reading the
     /// old one.
     async fn take_up_another(&mut self) -> Result<(), StepError> {
-        if self.halt.is_set() || self.deps.should_stop(&self.budget) {
+        if self.should_stop() {
             return Ok(());
         }
         match self.take_up().await {
             Ok(()) => Ok(()),
-            Err(error @ (StepError::StreamUnsuitable { .. } | StepError::Table(_))) => {
+            Err(StepError::Table(failure)) if failure.kind == FailureKind::NotFound => {
+                // It was dropped.
+                self.waits = false;
+                Ok(())
+            }
+            Err(error @ StepError::StreamUnsuitable { .. }) => {
                 tracing::debug!(%error, "the table has no other stream to follow");
                 Ok(())
             }

@@ -17,7 +17,8 @@ use crate::error::StepError;
 use crate::follow::FollowRequest;
 use crate::live_deps::LiveDeps;
 use crate::log_sink::LogSink;
-use crate::poll_shard::{self, PollCounts, PollSettings, Polled};
+use crate::poll_shard;
+use crate::polled::{PollCounts, PollSettings, Polled};
 use crate::publish_mark::MarkPublisher;
 use crate::shard_rows;
 use crate::shard_work::passes;
@@ -124,10 +125,10 @@ impl Follower {
             if self.failed.is_some() || (has_looked && self.is_over().await) {
                 break;
             }
-            let next = match self.beginning.is_empty() {
-                true => due.round.min(due.survey).min(due.publish),
-                false => due.round.min(due.publish),
-            };
+            let mut next = due.round.min(due.publish);
+            if self.beginning.is_empty() {
+                next = next.min(due.survey);
+            }
             self.wait(next, &mut due).await;
         }
         self.finish().await

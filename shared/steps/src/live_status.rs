@@ -7,7 +7,7 @@ use highwater_domain::incident::{Incident, IncidentKind};
 use highwater_domain::live_control::PublishedMark;
 use highwater_domain::log_facts::StreamFacts;
 use highwater_domain::log_place::LogPlace;
-use highwater_domain::mark::UnixSeconds;
+use highwater_domain::mark::{Silence, UnixSeconds};
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::sequence_number::ShardOrdinal;
 use highwater_domain::shard::ShardId;
@@ -201,7 +201,7 @@ async fn generation(
 }
 
 fn shard(row: &ShardRow, at: UnixMillis) -> ShardStatus {
-    let silent_at = row.silence.filter(|it| it.is_idle()).map(|it| it.last);
+    let silent_at = row.silence.filter(Silence::is_idle).map(|it| it.last);
     let seen = row.event_time.max(silent_at.map(UnixSeconds::of));
     ShardStatus {
         shard: row.shard.clone(),

@@ -144,16 +144,14 @@ impl Sources {
         budget: Budget,
     ) -> Result<FileLoad<'a>, StepError> {
         let absent = || StepError::Internal(format!("there is no file {number} to be loaded"));
-        let (store, source, overlay) = match (record.bucket_of(number), &self.overlay) {
-            (Some(bucket), Some(overlay)) => {
-                let source = at(overlay.files(), bucket).ok_or_else(absent)?;
-                (overlay.store(), source, None)
-            }
-            _ => {
-                let source = at(&self.catalog.files, number).ok_or_else(absent)?;
-                (&self.store, source, self.overlay.as_ref())
-            }
+        let of_log = record.bucket_of(number).zip(self.overlay.as_ref());
+        let (store, source, overlay) = if let Some((bucket, overlay)) = of_log {
+            (overlay.store(), at(overlay.files(), bucket), None)
+        } else {
+            let source = at(&self.catalog.files, number);
+            (&self.store, source, self.overlay.as_ref())
         };
+        let source = source.ok_or_else(absent)?;
         Ok(FileLoad {
             deps,
             record,

@@ -57,6 +57,13 @@ impl LogIndex {
             StepError::InvalidInput(format!("there is no change log at {folder}"))
         })?;
         check_version(store, &place.generation(stream.generation), stream.version)?;
+        // The mark first: what it has passed was on record before it was published.
+        let mark: Option<PublishedMark> = fact(store, &place.mark(label)).await?;
+        if let Some(mark) = &mark
+            && mark.version > PUBLISHED_MARK_VERSION
+        {
+            return Err(later(store, &place.mark(label), mark.version));
+        }
         let folders = shard_folders(&**store, &place.stream(label)).await?;
         // Collected first: a stream over a closure that borrows is not `Send` for every lifetime.
         let read = folders.shards.iter();
@@ -70,12 +77,6 @@ impl LogIndex {
                 Some(shard) => drop(shards.insert(id, shard)),
                 None => unregistered.push(id),
             }
-        }
-        let mark: Option<PublishedMark> = fact(store, &place.mark(label)).await?;
-        if let Some(mark) = &mark
-            && mark.version > PUBLISHED_MARK_VERSION
-        {
-            return Err(later(store, &place.mark(label), mark.version));
         }
         let (incidents, others) = incidents(store, place, label).await?;
         Ok(Self {

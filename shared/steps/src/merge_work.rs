@@ -30,9 +30,9 @@ pub struct Merge<'a> {
 /// How much memory a worker of the merge takes, beside a few megabytes of what is being read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MergeLimits {
-    /// Bytes of changes that ScatterLog gathers before it writes a run.
+    /// Bytes of changes that `ScatterLog` gathers before it writes a run.
     pub gather_bytes: usize,
-    /// Bytes of changes that FoldLog holds; a bucket with more is folded in pieces.
+    /// Bytes of changes that `FoldLog` holds; a bucket with more is folded in pieces.
     pub fold_bytes: usize,
 }
 

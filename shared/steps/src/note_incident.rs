@@ -150,19 +150,13 @@ fn unread_seconds(
     since: Option<UnixSeconds>,
     now: UnixMillis,
 ) -> (UnixSeconds, UnixSeconds) {
-    match unread.created_at.map(UnixSeconds) {
-        Some(stamp) => {
-            let counts_for = since.map_or(stamp, |since| since.max(stamp));
-            (
-                stamp,
-                UnixSeconds(counts_for.0.saturating_add(ROLL_MARGIN_SECONDS)),
-            )
-        }
-        None => {
-            let from = since.unwrap_or_else(|| first_second(shard));
-            (from, UnixSeconds::of(now).max(from))
-        }
+    if let Some(stamp) = unread.created_at.map(UnixSeconds) {
+        let counts_for = since.map_or(stamp, |since| since.max(stamp));
+        let until = counts_for.0.saturating_add(ROLL_MARGIN_SECONDS);
+        return (stamp, UnixSeconds(until));
     }
+    let from = since.unwrap_or_else(|| first_second(shard));
+    (from, UnixSeconds::of(now).max(from))
 }
 
 /// The first second that a record of this shard may be stamped with, as far as its id tells; 0 if it does not.

@@ -3,6 +3,7 @@
 //! A key that the log names is the overlay's, whether the item was there at the second or not; all others are the
 //! snapshot's. So a restore loads the snapshot's items that the overlay does not cover, and the overlay's own.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,11 +104,11 @@ impl Overlay {
             store: Arc::clone(work),
             folder: WorkFolder::new(folder),
         };
-        let folded = folded(&work, buckets).await?;
-        let files = files_of(&work, &folded);
+        let told = folded(&work, buckets).await?;
+        let files = files_of(&work, &told);
         let mut prints =
             PrintTableWriter::new(files.totals.keys(), temporary).map_err(|error| spill(&error))?;
-        for bucket in &folded {
+        for bucket in &told {
             add_prints(&work, bucket, &mut prints).await?;
         }
         Ok(Self {
@@ -153,8 +154,7 @@ pub async fn overlay_files(
     point: &RestorePoint,
 ) -> Result<(Arc<dyn ObjectStore>, OverlayFiles), StepError> {
     let work = Work::open(deps, point)?;
-    let folded = folded(&work, point.buckets).await?;
-    let files = files_of(&work, &folded);
+    let files = files_of(&work, &folded(&work, point.buckets).await?);
     Ok((work.store, files))
 }
 
@@ -174,7 +174,8 @@ fn files_of(work: &Work, folded: &[Folded]) -> OverlayFiles {
     for bucket in folded {
         totals.add(bucket);
         let (items, prints) = (&bucket.sha256, &bucket.prints_sha256);
-        text += &format!("{} {items} {prints}\n", bucket.bucket);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {items} {prints}", bucket.bucket);
     }
     OverlayFiles {
         files: folded.iter().map(|it| it.file(&work.folder)).collect(),

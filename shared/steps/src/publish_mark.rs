@@ -90,9 +90,10 @@ impl MarkPublisher {
         let shards = shards(log).await?;
         self.read_incidents(log).await?;
         let incidents: Vec<Incident> = self.incidents.values().cloned().collect();
-        let mut healing = match incidents.iter().any(|it| it.kind.loses_records()) {
-            true => self.read_handoffs(log).await?,
-            false => Vec::new(),
+        let mut healing = if incidents.iter().any(|it| it.kind.loses_records()) {
+            self.read_handoffs(log).await?
+        } else {
+            Vec::new()
         };
         // What was lost before the log began was never promised.
         healing.push(log.facts.met_at);

@@ -331,6 +331,13 @@ pub async fn prepare(deps: &RestoreDeps, point: RestorePoint) -> Result<RestoreP
     let place = table_place(&point.snapshot.parse()?)?;
     let store = deps.stores.open(&place.store).map_err(StepError::Store)?;
     let index = LogIndex::read(&store, &place.log(), &point.stream_label).await?;
+    // A loss may have been found since the point was chosen.
+    let whole = index.facts.check_losses(point.needs, point.stamp_margin_s);
+    whole.map_err(|forbidden| StepError::NotRestorable {
+        table: point.table_arn.clone(),
+        at: point.at.to_rfc3339(),
+        reason: forbidden.to_string(),
+    })?;
     let shards = index.facts.shards_between(point.needs);
     let mut fingerprint = PointFingerprint::new(point.at, &point.snapshot_id, point.needs);
     let base = point.work.rsplit_once('/').map_or("", |(base, _)| base);

@@ -1,4 +1,4 @@
-//! ScatterLog: sorts one shard's changes by key, reduced to what the wanted second needs, into runs.
+//! `ScatterLog`: sorts one shard's changes by key, reduced to what the wanted second needs, into runs.
 //!
 //! The records come in the order of the shard, each once. Of each key the last change up to the second and the first
 //! after it are kept; when these fill the memory they may take, they are written as a run. A run says how far the shard
@@ -272,18 +272,18 @@ impl Gathered {
 impl Scatter<'_> {
     /// Reads to the shard's end, or until the budget is spent, writing runs on the way.
     async fn read(&mut self, records: &mut ShardRecords<'_>) -> Result<Advance, StepError> {
-        let point = self.merge.point;
+        let (at, needs) = (self.merge.point.at, self.merge.point.needs);
         let mut gathered = Gathered::after(&self.done);
         let mut until_look = RECORDS_AT_ONCE;
         while let Some(record) = records.next().await? {
             let event_time = gathered.event_time_of(&record);
-            if event_time > point.needs.until {
+            if event_time > needs.until {
                 break;
             }
             gathered.count(&record, event_time);
-            if event_time >= point.needs.from {
+            if event_time >= needs.from {
                 let (print, change) = self.change(record, event_time)?;
-                gathered.add(point.at, print, &change);
+                gathered.add(at, print, &change);
             }
             if gathered.bytes >= self.merge.limits.gather_bytes {
                 let full = std::mem::replace(&mut gathered, Gathered::after(&self.done));

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use highwater_domain::control_table::{Cas, Versioned};
+use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::layout::Layout;
 use highwater_domain::manifest::{ManifestFile, ManifestSummary, md5_file};
 use highwater_domain::object_store::{NewObject, ObjectStore};
@@ -29,9 +30,11 @@ pub async fn seal(
     let layout = status::layout(record)?;
     let manifest = list_parts(deps, record).await?;
     refuse_strays(store, &layout, &manifest.objects).await?;
-    let sealed_at = deps.clock.now();
-    write_manifests(store, &layout, record, &manifest.lines, sealed_at).await?;
     let id = record.id.clone();
+    let Some((checked, sealed_at)) = pin_time(deps, checked).await? else {
+        return status::project(deps, store, &id).await;
+    };
+    write_manifests(store, &layout, &checked.value, &manifest.lines, sealed_at).await?;
     let sealed = SnapshotRecord {
         status: Status::Completed,
         ended_at: Some(sealed_at),
@@ -49,10 +52,44 @@ pub async fn seal(
             // Another try sealed it, or this very call did and its answer got lost.
             status::project(deps, store, &id).await
         }
-        Cas::Lost => Err(StepError::Interrupted {
-            id,
-            reason: "it was marked failed while it was sealed".into(),
-        }),
+        Cas::Lost => Err(interrupted(id)),
+    }
+}
+
+/// Records when the snapshot was found whole, once: of two copies that seal it at once both write the same manifests,
+/// and none writes a summary beside the other's hash. `None` if it is sealed already.
+async fn pin_time(
+    deps: &Deps,
+    mut checked: Versioned<SnapshotRecord>,
+) -> Result<Option<(Versioned<SnapshotRecord>, UnixMillis)>, StepError> {
+    loop {
+        if let Some(whole_at) = checked.value.verified.whole_at {
+            return Ok(Some((checked, whole_at)));
+        }
+        checked.value.verified.whole_at = Some(deps.clock.now());
+        let update = deps
+            .control
+            .update_snapshot(checked.version, &checked.value)
+            .await
+            .map_err(StepError::Control)?;
+        if let Cas::Applied(version) = update {
+            checked.version = version;
+            continue;
+        }
+        // By a rival, or by this very call, whose answer got lost.
+        checked = status::load(deps, &checked.value.id).await?;
+        match checked.value.status {
+            Status::Running => {}
+            Status::Completed => return Ok(None),
+            Status::Failed => return Err(interrupted(checked.value.id)),
+        }
+    }
+}
+
+fn interrupted(id: SnapshotId) -> StepError {
+    StepError::Interrupted {
+        id,
+        reason: "it was marked failed while it was sealed".into(),
     }
 }
 
@@ -148,7 +185,7 @@ async fn write_manifests(
     layout: &Layout,
     record: &SnapshotRecord,
     files: &[u8],
-    sealed_at: highwater_domain::ids::UnixMillis,
+    sealed_at: UnixMillis,
 ) -> Result<(), StepError> {
     let summary = ManifestSummary::of(
         record,

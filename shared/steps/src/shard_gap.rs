@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use highwater_domain::ids::UnixMillis;
 use highwater_domain::incident::IncidentKind;
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::sequence_number::SequenceNumber;
@@ -16,25 +17,8 @@ use crate::shard_work::{Halt, ShardWork};
 /// How long to wait before asking again for a shard that is not there.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// So many times in a row a shard must not be there before it is taken for gone: one that was made this moment may not be
-/// known everywhere yet.
-const LOOKS: u32 = 3;
-
-/// How often in a row a shard was not there, or could not be asked.
-#[derive(Debug, Default)]
-pub(crate) struct Gone {
-    looks: u32,
-    /// Calls that failed in a row.
-    pub(crate) failures: u32,
-}
-
-impl Gone {
-    /// Counts a look, and tells whether it was the last that was needed.
-    pub(crate) fn is_certain(&mut self) -> bool {
-        self.looks += 1;
-        self.looks >= LOOKS
-    }
-}
+/// A shard takes no records any more so long after the first shard was made that goes on from it.
+const SUCCESSION_MARGIN_MS: u64 = 15 * 60 * 1000;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +37,8 @@ pub(crate) async fn look(
     event_time: Option<UnixSeconds>,
     why: &StreamError,
 ) -> Result<Found, Halt> {
-    let end = end_of(work, row).await?;
-    if is_read_whole(position, end.as_ref()) {
+    let known = known(work, row).await?;
+    if is_read_whole(position, known.end.as_ref()) {
         return Ok(Found {
             was_read_whole: true,
             is_new: false,
@@ -66,12 +50,13 @@ pub(crate) async fn look(
         Position::End => "end".to_owned(),
     };
     let from = event_time.unwrap_or_else(|| first_second(&work.shard));
+    let until = known.last_second(log.time.now());
     let sight = Sight {
         kind: IncidentKind::Gap,
         shard: Some(work.shard.clone()),
         what: format!("{}-{number}", work.shard),
         from,
-        until: UnixSeconds::of(log.time.now()).max(from),
+        until: until.max(from),
         detail: format!(
             "records of shard {} from {position} on were gone before they were read: {why}; take a snapshot to go on from",
             work.shard
@@ -100,29 +85,59 @@ fn is_read_whole(position: &Position, end: Option<&SequenceNumber>) -> bool {
     }
 }
 
-/// The shard's ending sequence number: as a survey has noted it, or as a listing still tells it.
-async fn end_of(work: &ShardWork, row: &ShardRow) -> Result<Option<SequenceNumber>, Halt> {
-    if row.end.is_some() {
-        return Ok(row.end.clone());
+/// What is known of a shard whose records are gone.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its ending sequence number: as a survey has noted it, or as a listing still tells it.
+    end: Option<SequenceNumber>,
+    /// Whether it is listed and open.
+    is_open: bool,
+    /// When the first shard was made that goes on from it.
+    succeeded_at: Option<UnixMillis>,
+}
+
+impl Known {
+    /// The last second that a record of it may be stamped with: a shard takes none any more when another goes on from it. The
+    /// closer this is, the sooner a snapshot heals the gap.
+    fn last_second(&self, now: UnixMillis) -> UnixSeconds {
+        let succeeded = self.succeeded_at.filter(|_| !self.is_open);
+        let last = succeeded.map(|at| UnixMillis(at.0.saturating_add(SUCCESSION_MARGIN_MS)));
+        UnixSeconds::of(last.map_or(now, |last| last.min(now)))
     }
+}
+
+async fn known(work: &ShardWork, row: &ShardRow) -> Result<Known, Halt> {
+    let mut known = Known {
+        end: row.end.clone(),
+        ..Known::default()
+    };
     let mut tries = 0;
-    let noted = loop {
+    while known.end.is_none() {
         match work.log.leases.fetch(work.held.id()).await {
-            Ok(row) => break ShardRow::of(&row).map_err(Halt::Failed)?.end,
+            Ok(row) => {
+                known.end = ShardRow::of(&row).map_err(Halt::Failed)?.end;
+                break;
+            }
             Err(error) => work.again("the lease", &mut tries, error.into()).await?,
         }
-    };
-    if noted.is_some() {
-        return Ok(noted);
     }
     let mut tries = 0;
     loop {
         match work.deps.streams.listing(work.log.arn()).await {
             Ok(listing) => {
-                let mut shards = listing.shards.into_iter();
-                return Ok(shards.find(|it| it.id == work.shard).and_then(|it| it.end));
+                for shard in listing.shards {
+                    if shard.id == work.shard {
+                        known.is_open = shard.end.is_none();
+                        known.end = known.end.or(shard.end);
+                    } else if shard.parent.as_ref() == Some(&work.shard) {
+                        let made = shard.id.created_at();
+                        let first = [known.succeeded_at, made].into_iter().flatten().min();
+                        known.succeeded_at = first;
+                    }
+                }
+                return Ok(known);
             }
-            Err(StreamError::Gone(_)) => return Ok(None),
+            Err(StreamError::Gone(_)) => return Ok(known),
             Err(error) => {
                 let error = StepError::Stream(error);
                 work.again("the listing", &mut tries, error).await?;
@@ -148,5 +163,23 @@ mod tests {
             assert_eq!(is_read_whole(&position, Some(&end)), whole, "{position}");
             assert!(!is_read_whole(&position, None));
         }
+    }
+
+    /// A gap of a shard that others went on from long ago ends long ago: a snapshot made meanwhile heals it.
+    #[test]
+    fn a_gap_ends_with_its_shard() {
+        let now = UnixMillis(100_000_000);
+        let last = |succeeded_at: Option<u64>, is_open| {
+            let known = Known {
+                end: None,
+                is_open,
+                succeeded_at: succeeded_at.map(UnixMillis),
+            };
+            known.last_second(now).0
+        };
+        assert_eq!(last(None, false), 100_000);
+        assert_eq!(last(Some(10_000_000), false), 10_000 + 900);
+        assert_eq!(last(Some(10_000_000), true), 100_000, "it may still grow");
+        assert_eq!(last(Some(99_999_000), false), 100_000);
     }
 }

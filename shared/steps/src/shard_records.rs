@@ -2,14 +2,15 @@
 //!
 //! Objects overlap because a batch may be cut anew, and one may be a back-fill: records that others lack, with gaps
 //! between. So objects are merged by sequence number. Memory: of each object that is open its stored bytes and one
-//! record; as many are open as overlap in one place, and a few are fetched ahead.
+//! record; as many are open as overlap in one place, and a few are fetched at once. Nothing is in flight while the caller
+//! does something else with a record.
 
+use std::collections::VecDeque;
 use std::io::Cursor;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::future::try_join_all;
 use highwater_domain::change_log::{LogName, LogObjectError, LogRecords};
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::sequence_number::SequenceNumber;
@@ -17,8 +18,8 @@ use highwater_domain::stream_record::StreamRecord;
 
 use crate::error::StepError;
 
-/// Objects that are fetched ahead.
-const AHEAD: usize = 4;
+/// Objects that are fetched at once.
+const AT_ONCE: usize = 4;
 
 /// One object of a shard's log.
 #[derive(Clone, Debug)]
@@ -41,8 +42,10 @@ struct Open<'a> {
 
 /// The records of one shard.
 pub(crate) struct ShardRecords<'a> {
-    queue: BoxStream<'a, Result<Fetched<'a>, StepError>>,
-    waiting: Option<Fetched<'a>>,
+    store: Arc<dyn ObjectStore>,
+    /// Objects that are to be fetched yet.
+    left: &'a [ShardObject],
+    fetched: VecDeque<Fetched<'a>>,
     open: Vec<Open<'a>>,
     after: Option<SequenceNumber>,
     /// The last record that was given out, and the object that it came from.
@@ -56,33 +59,30 @@ impl<'a> ShardRecords<'a> {
         objects: &'a [ShardObject],
         after: Option<SequenceNumber>,
     ) -> Self {
-        let behind = after.clone();
-        let wanted = objects.iter().filter(move |object| {
-            behind
-                .as_ref()
-                .is_none_or(|after| object.name.last > *after)
-        });
-        let store = Arc::clone(store);
-        let fetches = wanted.map(move |object| {
-            let store = Arc::clone(&store);
-            async move {
-                let body = store.read(&object.key).await.map_err(StepError::Store)?;
-                let body = body.ok_or_else(|| {
-                    StepError::LogCorrupt(format!(
-                        "{} was there when the restore was planned and is gone",
-                        object.url
-                    ))
-                })?;
-                Ok((object, body))
-            }
-        });
         Self {
-            queue: stream::iter(fetches).buffered(AHEAD).boxed(),
-            waiting: None,
+            store: Arc::clone(store),
+            left: objects,
+            fetched: VecDeque::new(),
             open: Vec::new(),
             after,
             given: None,
         }
+    }
+
+    /// Fetches the next few objects that have something behind the beginning.
+    async fn fetch(&mut self) -> Result<(), StepError> {
+        let mut wanted = Vec::new();
+        while let Some((object, left)) = self.left.split_first()
+            && wanted.len() < AT_ONCE
+        {
+            self.left = left;
+            let is_behind = |after: &SequenceNumber| object.name.last > *after;
+            if self.after.as_ref().is_none_or(is_behind) {
+                wanted.push(fetch(&*self.store, object));
+            }
+        }
+        self.fetched.extend(try_join_all(wanted).await?);
+        Ok(())
     }
 
     /// The next record, or `None` behind the last.
@@ -103,14 +103,14 @@ impl<'a> ShardRecords<'a> {
     /// Opens every object that may have a record before those that are at hand.
     async fn open_due(&mut self) -> Result<(), StepError> {
         loop {
-            if self.waiting.is_none() {
-                self.waiting = self.queue.try_next().await?;
+            if self.fetched.is_empty() {
+                self.fetch().await?;
             }
             let least = self.least().and_then(|least| self.open.get(least));
             let is_due = |(object, _): &mut Fetched<'a>| {
                 least.is_none_or(|open| object.name.first <= open.head.sequence_number)
             };
-            let Some((object, body)) = self.waiting.take_if(is_due) else {
+            let Some((object, body)) = self.fetched.pop_front_if(is_due) else {
                 return Ok(());
             };
             let mut records = LogRecords::new(&object.url, &object.name, Cursor::new(body));
@@ -160,6 +160,20 @@ impl<'a> ShardRecords<'a> {
             record.sequence_number, given.event_id, from.url, record.event_id, object.url
         )))
     }
+}
+
+async fn fetch<'a>(
+    store: &dyn ObjectStore,
+    object: &'a ShardObject,
+) -> Result<Fetched<'a>, StepError> {
+    let body = store.read(&object.key).await.map_err(StepError::Store)?;
+    let body = body.ok_or_else(|| {
+        StepError::LogCorrupt(format!(
+            "{} was there when the restore was planned and is gone",
+            object.url
+        ))
+    })?;
+    Ok((object, body))
 }
 
 /// The next record behind `after`.

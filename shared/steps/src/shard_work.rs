@@ -177,9 +177,8 @@ impl ShardWork {
         loop {
             self.may_write().await?;
             match self.held.checkpoint_with(to, details).await {
-                Ok(()) => return Ok(()),
-                // An earlier one of this worker's, whose answer got lost, was further.
-                Err(LeaseError::NotForward { .. }) => return Ok(()),
+                // Not forward: an earlier one of this worker's, whose answer got lost, was further.
+                Ok(()) | Err(LeaseError::NotForward { .. }) => return Ok(()),
                 Err(error) => self.again("checkpoint", &mut tries, error.into()).await?,
             }
         }

@@ -29,7 +29,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             apart: Duration::from_secs(5),
-            at_most: Duration::from_secs(5 * 60),
+            at_most: Duration::from_mins(5),
         }
     }
 }

@@ -3,13 +3,12 @@
 //! Of each record only digests are kept: they are sorted by key in a temporary file, bucket by bucket, so that memory
 //! does not grow with the log. What is stamped after the mark may still be incomplete, and is left out.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use highwater_domain::change_log::{LogName, LogRecords};
-use highwater_domain::image_chain::{Follows, ImageChain, LINK_BYTES, Link, LinkOf};
+use highwater_domain::image_chain::{Link, LinkOf};
 use highwater_domain::incident::Incident;
 use highwater_domain::item_digest::ItemDigester;
 use highwater_domain::key::KeySchema;
@@ -23,16 +22,11 @@ use tokio::task::spawn_blocking;
 
 use crate::begin_log::generations;
 use crate::error::StepError;
+use crate::link_spill::LinkSpill;
 use crate::log_index::{LogIndex, visit_objects};
 
 /// Breaks that a report names; the rest are counted.
 const NAMED: usize = 100;
-
-/// Buckets that links are sorted into, by the first bits of their keys' prints.
-const BUCKETS: usize = 1024;
-
-/// Links that a bucket gathers before they go to the file.
-const GATHERED: usize = 100;
 
 /// What was read so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -143,7 +137,7 @@ impl Audit<'_> {
             report.unchecked = Some("it has no mark yet".into());
             return Ok(report);
         };
-        let mut sorted = Sorted::new(folder).map_err(temporary)?;
+        let mut sorted = LinkSpill::new(folder).map_err(temporary)?;
         for place in 0..self.shards.len() {
             self.read_shard(place, up_to, &mut sorted, &mut report.totals, observe)
                 .await?;
@@ -173,7 +167,7 @@ impl Audit<'_> {
         &self,
         place: usize,
         up_to: UnixSeconds,
-        sorted: &mut Sorted,
+        sorted: &mut LinkSpill,
         totals: &mut LogTotals,
         observe: &(impl Fn(LogTotals) + Send + Sync),
     ) -> Result<(), StepError> {
@@ -329,86 +323,10 @@ impl Linking<'_> {
     }
 }
 
-/// Links on their way to an order: gathered by bucket, and kept in one file without a name.
-struct Sorted {
-    file: File,
-    end: u64,
-    gathered: Vec<Vec<u8>>,
-    /// Of each bucket, where its pieces lie in the file and how long they are.
-    pieces: Vec<Vec<(u64, usize)>>,
-}
-
-/// What the chains say.
-struct Found {
-    checked: u64,
-    keys: u64,
-    breaks: Vec<(Link, Link)>,
-}
-
-impl Sorted {
-    fn new(folder: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: tempfile::tempfile_in(folder)?,
-            end: 0,
-            gathered: vec![Vec::new(); BUCKETS],
-            pieces: vec![Vec::new(); BUCKETS],
-        })
-    }
-
-    fn push(&mut self, link: &Link) -> io::Result<()> {
-        let [first, second, ..] = link.key.0;
-        let bucket = usize::from(u16::from_be_bytes([first, second])) * BUCKETS / (1 << 16);
-        let Some(gathered) = self.gathered.get_mut(bucket) else {
-            return Err(io::Error::other("a bucket beyond the last"));
-        };
-        gathered.extend_from_slice(&link.to_bytes());
-        if gathered.len() < GATHERED * LINK_BYTES {
-            return Ok(());
-        }
-        let piece = std::mem::take(gathered);
-        self.file.write_all(&piece)?;
-        if let Some(pieces) = self.pieces.get_mut(bucket) {
-            pieces.push((self.end, piece.len()));
-        }
-        self.end += piece.len() as u64;
-        Ok(())
-    }
-
-    /// Follows the chains of all keys, bucket by bucket.
-    fn breaks(mut self) -> io::Result<Found> {
-        let mut found = Found {
-            checked: 0,
-            keys: 0,
-            breaks: Vec::new(),
-        };
-        let gathered = std::mem::take(&mut self.gathered);
-        let pieces = std::mem::take(&mut self.pieces);
-        for (mut bytes, pieces) in gathered.into_iter().zip(pieces) {
-            for (at, length) in pieces {
-                self.file.seek(SeekFrom::Start(at))?;
-                let begin = bytes.len();
-                bytes.resize(begin + length, 0);
-                self.file
-                    .read_exact(bytes.get_mut(begin..).unwrap_or_default())?;
-            }
-            let (links, _) = bytes.as_chunks::<LINK_BYTES>();
-            let mut links: Vec<Link> = links.iter().map(Link::from_bytes).collect();
-            links.sort_unstable();
-            let mut chain = ImageChain::default();
-            for link in links {
-                match chain.follow(link) {
-                    Follows::Again => continue,
-                    Follows::First => found.keys += 1,
-                    Follows::Holds => {}
-                    Follows::Breaks(before) => found.breaks.push((before, link)),
-                }
-                found.checked += 1;
-            }
-        }
-        Ok(found)
-    }
-}
-
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 fn temporary(error: io::Error) -> StepError {
     StepError::Internal(format!("a temporary file for the log's digests: {error}"))
 }

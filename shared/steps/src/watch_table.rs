@@ -1,7 +1,7 @@
 //! Whether the stream that is followed is still the table's: it may be disabled, or enabled anew, or the table dropped.
 
 use highwater_domain::failure::FailureKind;
-use highwater_domain::incident::IncidentKind;
+use highwater_domain::incident::{IncidentKind, WITHOUT_END};
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::shard::StreamStatus;
 use highwater_domain::table_stream::StreamedTable;
@@ -12,6 +12,9 @@ use crate::live_deps::LiveDeps;
 use crate::note_incident::{Sight, note};
 use crate::shard_rows;
 use crate::stream_log::StreamLog;
+
+/// Changes right after a stream was enabled may have no records, for so long.
+const SETTLE_SECONDS: u64 = 60;
 
 /// How the stream of a log stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +45,19 @@ pub async fn run(
         return Ok((StreamState::Alive, false));
     };
     let from = last_seen(deps, log).await?;
+    // Without another stream the loss goes on; with one, its first minute may not be captured yet.
+    let now = UnixSeconds::of(log.time.now());
+    let until = if replaced {
+        UnixSeconds(now.0 + SETTLE_SECONDS)
+    } else {
+        WITHOUT_END
+    };
     let sight = Sight {
         kind: IncidentKind::StreamEnded,
         shard: None,
         what: String::new(),
         from,
-        until: UnixSeconds::of(log.time.now()).max(from),
+        until: until.max(from),
         detail: format!(
             "{} has ended: {reason}; what is left of it is read, what changes from now on has no record in it; take a snapshot once the table has a stream again",
             log.arn()

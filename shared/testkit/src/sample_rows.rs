@@ -57,6 +57,23 @@ pub fn handoff() -> Handoff {
     }
 }
 
+fn selection() -> Selection {
+    Selection {
+        filter: Some("#s = :s AND size(b) > :n".to_owned()),
+        projection: Some("#s, b.c[0]".to_owned()),
+        names: [("#s".to_owned(), "status".to_owned())].into(),
+        values: [
+            (":s".to_owned(), serde_json::json!({"S": ""})),
+            (":n".to_owned(), serde_json::json!({"N": "1E+125"})),
+            (
+                ":l".to_owned(),
+                serde_json::json!({"L": [{"M": {}}, {"NULL": true}]}),
+            ),
+        ]
+        .into(),
+    }
+}
+
 /// The record of a snapshot.
 #[must_use]
 pub fn record(id: &SnapshotId) -> SnapshotRecord {
@@ -80,20 +97,7 @@ pub fn record(id: &SnapshotId) -> SnapshotRecord {
         concurrency: 4,
         consistent: true,
         read_capacity: 12.5,
-        selection: Selection {
-            filter: Some("#s = :s AND size(b) > :n".to_owned()),
-            projection: Some("#s, b.c[0]".to_owned()),
-            names: [("#s".to_owned(), "status".to_owned())].into(),
-            values: [
-                (":s".to_owned(), serde_json::json!({"S": ""})),
-                (":n".to_owned(), serde_json::json!({"N": "1E+125"})),
-                (
-                    ":l".to_owned(),
-                    serde_json::json!({"L": [{"M": {}}, {"NULL": true}]}),
-                ),
-            ]
-            .into(),
-        },
+        selection: selection(),
         max_items: u64::from(u32::MAX) + 7,
         compression: Compression::Zstd,
         part_bytes: 64 << 20,
@@ -112,6 +116,7 @@ pub fn record(id: &SnapshotId) -> SnapshotRecord {
                 number: 9,
             }),
             totals: totals(5),
+            whole_at: Some(UnixMillis(1_768_385_930_700)),
         },
         materialized: Some(Materialized {
             at: "2026-01-14T10:00:00.000Z".to_owned(),

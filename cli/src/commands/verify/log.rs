@@ -1,4 +1,4 @@
-//! `highwater verify --log`: the change log beside a backup, read again and held against itself.
+//! `highwater verify --change-log`: the change log beside a backup, read again and held against itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;

@@ -82,7 +82,7 @@ pub enum RunError {
 pub fn bucket_of(print: &KeyPrint, buckets: u32) -> u32 {
     let [a, b, c, d, ..] = print.0;
     let first = u64::from(u32::from_be_bytes([a, b, c, d]));
-    u32::try_from(first * u64::from(buckets) >> 32).unwrap_or_default()
+    u32::try_from((first * u64::from(buckets)) >> 32).unwrap_or_default()
 }
 
 /// A run that was made.
@@ -346,14 +346,17 @@ mod tests {
         }
     }
 
+    fn within(range: &Range<u64>) -> Range<usize> {
+        usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()
+    }
+
     fn changes_of(body: &Bytes, bucket: u32) -> Vec<(KeyPrint, ItemChange)> {
         let (header, first) = read_header(body).unwrap();
         let frames = header.frames;
         let Some(range) = (RunFrames { first, frames }).of_bucket(bucket) else {
             return Vec::new();
         };
-        let (start, end) = (range.start as usize, range.end as usize);
-        let changes = FrameChanges::new(&body[start..end]).unwrap();
+        let changes = FrameChanges::new(&body[within(&range)]).unwrap();
         changes.collect::<Result<_, _>>().unwrap()
     }
 
@@ -416,7 +419,7 @@ mod tests {
         assert!(read_header(&body[1..]).is_err());
         let frames = header.frames;
         let range = RunFrames { first, frames }.of_bucket(2).unwrap();
-        let frame = &body[range.start as usize..range.end as usize];
+        let frame = &body[within(&range)];
         let all =
             |frame: &[u8]| -> Result<Vec<_>, RunError> { FrameChanges::new(frame)?.collect() };
         assert_eq!(all(frame).unwrap().len(), 2);

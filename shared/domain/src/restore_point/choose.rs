@@ -33,6 +33,30 @@ pub struct LogFacts {
     pub shards: BTreeMap<ShardId, LogShard>,
 }
 
+impl LogFacts {
+    /// Finds a loss that touches what a restore needs.
+    pub fn check_losses(&self, needs: Needs, stamp_margin_s: u64) -> Result<(), Forbidden> {
+        // A loss ends when it was seen, by a clock; what was lost may be stamped a little later.
+        let from = UnixSeconds(needs.from.0.saturating_sub(stamp_margin_s));
+        let lost = self
+            .incidents
+            .iter()
+            .filter(|incident| incident.touches(from, needs.until))
+            .min_by_key(|incident| incident.from);
+        lost.map_or(Ok(()), |incident| {
+            Err(Forbidden::Lost {
+                kind: incident.kind,
+                from: incident.from,
+                until: incident.until,
+                detail: incident.detail.clone(),
+                needs_from: from,
+                needs_until: needs.until,
+                settle_s: 2 * stamp_margin_s,
+            })
+        })
+    }
+}
+
 /// One shard of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogShard {
@@ -181,7 +205,7 @@ fn judge(
     let (side, needs) = needs(at, candidate, handoff, rules);
     check_view(at, handoff.view, side, candidate, rules)?;
     check_reach_back(at, log, handoff, rules)?;
-    check_losses(log, needs, rules)?;
+    log.check_losses(needs, rules.stamp_margin_s)?;
     check_coverage(handoff, log, needs)?;
     let (grade, mark) = check_mark(log, needs, rules)?;
     Ok(Choice {
@@ -270,27 +294,6 @@ fn check_reach_back(
         return Err(Forbidden::BeforeLog { log_from });
     }
     Ok(())
-}
-
-fn check_losses(log: &LogFacts, needs: Needs, rules: Rules) -> Result<(), Forbidden> {
-    // A loss ends when it was seen, by a clock; what was lost may be stamped a little later.
-    let from = UnixSeconds(needs.from.0.saturating_sub(rules.stamp_margin_s));
-    let lost = log
-        .incidents
-        .iter()
-        .filter(|incident| incident.touches(from, needs.until))
-        .min_by_key(|incident| incident.from);
-    lost.map_or(Ok(()), |incident| {
-        Err(Forbidden::Lost {
-            kind: incident.kind,
-            from: incident.from,
-            until: incident.until,
-            detail: incident.detail.clone(),
-            needs_from: from,
-            needs_until: needs.until,
-            settle_s: 2 * rules.stamp_margin_s,
-        })
-    })
 }
 
 /// The best grade by which the log is complete so far.
@@ -624,7 +627,7 @@ mod tests {
             let shards = log.shards_between(needs);
             shards.iter().map(|it| it.facts.shard.id.clone()).collect()
         };
-        assert_eq!(read(940, 4_000), [young.clone()]);
+        assert_eq!(read(940, 4_000), std::slice::from_ref(&young));
         assert_eq!(read(499, 4_989), [old.clone(), young.clone()]);
         assert_eq!(read(500, 4_990), [young.clone(), late.clone()]);
         assert_eq!(read(0, 9_999), [old, young, late]);

@@ -118,7 +118,7 @@ async fn lost_and_late_requests_begin_one_log() {
                 "seed {seed}: {error}"
             );
         }
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        tokio::time::sleep(Duration::from_mins(2)).await;
         assert_begun_once(&world, &format!("seed {seed}")).await;
     }
 }

@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 use crate::live_ports::{Groups, calm_wire};
 use crate::stage::{finalize_input, id, plan_input, request, scan_all};
 
-pub const HOUR: Duration = Duration::from_secs(3600);
+pub const HOUR: Duration = Duration::from_hours(1);
 
 pub struct World {
     pub time: SimTime,

@@ -13,7 +13,7 @@ use highwater_domain::log_place::LogPlace;
 use highwater_domain::mark::{Grade, UnixSeconds};
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::shard::ShardId;
-use highwater_lease::{Leases, Rows, Settings};
+use highwater_lease::{Change, Leases, Rows, Settings};
 use highwater_steps::audit_stream::{self, AuditInput, AuditReport};
 use highwater_steps::begin_log::{self, LoggedTable};
 use highwater_steps::deps::Unobserved;
@@ -32,7 +32,8 @@ use crate::live_mortal::{Life, Mortal};
 
 pub const TO: &str = "s3://backups/daily";
 pub const SECOND: Duration = Duration::from_secs(1);
-pub const HOUR: Duration = Duration::from_secs(3600);
+pub const MINUTE: Duration = Duration::from_mins(1);
+pub const HOUR: Duration = Duration::from_hours(1);
 
 pub struct World {
     pub table: Arc<SimTable>,
@@ -153,6 +154,18 @@ impl World {
         let place = self.place();
         let begun = begin_log::begin(deps, &store, &place, &table, &listing).await;
         StreamLog::of(deps, &store, &place, &begun.unwrap(), "tester", 120_000).unwrap()
+    }
+
+    /// Forgets every lease of a group, as if none had ever been registered.
+    pub async fn forget_leases(&self, group: &str) {
+        let time = self.table.time();
+        let wire = Wire::new("hand", 9, Trouble::NONE, SimTrace::off(time));
+        let rows = self.rows.over(group, &wire);
+        let gone = self.rows.rows(group).into_iter();
+        let gone = gone
+            .map(|row| Change::Delete(row.id, row.version))
+            .collect();
+        rows.write(gone).await.unwrap();
     }
 
     pub fn place(&self) -> LogPlace {

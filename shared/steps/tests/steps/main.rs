@@ -76,3 +76,5 @@ mod stage;
 mod time;
 #[cfg(test)]
 mod verify;
+#[cfg(test)]
+mod verify_logs;

@@ -153,6 +153,18 @@ async fn nothing_is_restored_from_a_lost_interval() {
     world.choose(second(100)).await.unwrap();
 }
 
+/// A loss that is found between the choice and the first task.
+#[tokio::test]
+async fn a_loss_that_is_found_meanwhile_refuses_the_restore_too() {
+    let world = simple().await;
+    let point = world.choose(second(330)).await.unwrap();
+    world
+        .incident(IncidentKind::ChainBreak, None, 300, 301)
+        .await;
+    let refused = restore_point::prepare(&world.deps(), point).await;
+    assert_eq!(refused.unwrap_err().name(), ErrorName::NotRestorable);
+}
+
 /// What was lost before the handoff is healed by the scan; but records that are older than the loss must not be used.
 #[tokio::test]
 async fn a_loss_before_the_handoff_does_not_let_old_records_through() {

@@ -75,6 +75,7 @@ pub struct World {
     pub view: StreamView,
     pub rules: Rules,
     pub limits: MergeLimits,
+    pub buckets: u32,
     pub random: fastrand::Rng,
     pub mark: Mark,
     pub log_from: u64,
@@ -135,6 +136,7 @@ impl World {
                 grade: Grade::Assumed,
             },
             limits: MergeLimits::default(),
+            buckets: 1,
             random: fastrand::Rng::with_seed(seed),
             mark: Mark {
                 proven: all(10_000),
@@ -150,10 +152,6 @@ impl World {
             handoff: None,
             ended: 0,
         }
-    }
-
-    pub fn now(&self) -> &Items {
-        &self.now
     }
 
     pub fn shard_id(&self, shard: ShardIx) -> ShardId {
@@ -483,7 +481,11 @@ impl World {
     /// A whole restore; leaves nothing in the work folder.
     pub async fn restore(&self, at: At) -> Result<Restored, StepError> {
         let deps = self.deps();
-        let point = restore_point::prepare(&deps, self.choose(at).await?).await?;
+        let chosen = RestorePoint {
+            buckets: self.buckets,
+            ..self.choose(at).await?
+        };
+        let point = restore_point::prepare(&deps, chosen).await?;
         self.merge(&deps, &point).await?;
         let restored = self.read(&deps, point).await?;
         assert!(clear_work(&deps, &restored.point).await? > 0);
@@ -508,13 +510,9 @@ impl World {
     }
 
     /// What a load would write: the snapshot's items that the overlay does not cover, and the overlay's. Each key once.
-    pub async fn read(
-        &self,
-        deps: &RestoreDeps,
-        point: RestorePoint,
-    ) -> Result<Restored, StepError> {
-        let overlay = Overlay::of(deps, &point).await?;
-        assert_eq!(overlay.files().len(), point.buckets as usize);
+    pub async fn read(&self, deps: &RestoreDeps, of: RestorePoint) -> Result<Restored, StepError> {
+        let overlay = Overlay::of(deps, &of).await?;
+        assert_eq!(overlay.files().len(), of.buckets as usize);
         let mut random = self.random.clone();
         let mut items = Items::new();
         for (key, value) in &self.scanned {
@@ -541,7 +539,7 @@ impl World {
         }
         let fingerprint = overlay.fingerprint().to_owned();
         Ok(Restored {
-            point,
+            point: of,
             items,
             fingerprint,
         })

@@ -2,10 +2,12 @@
 //! restore it into, at any second.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use fastrand::Rng;
 use highwater_domain::budget::Budget;
 use highwater_domain::change_log::log_object;
 use highwater_domain::failure::Failure;
@@ -40,7 +42,7 @@ use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_importer::FakeImporter;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::fake_table::FakeTable;
-use highwater_testkit::intercepted::{Intercepted, Interceptor};
+use highwater_testkit::intercepted::{Call, Intercepted, Interceptor, Ticket};
 use highwater_testkit::simulation::{
     LiveRows, RowTable, SimTable, SimTime, SimTrace, Trouble, Wire, WiredLive,
 };
@@ -309,7 +311,7 @@ impl SecondStage {
     }
 
     /// Facts are never replaced.
-    async fn put_new(&self, key: String, fact: &impl Serialize) {
+    pub async fn put_new(&self, key: String, fact: &impl Serialize) {
         self.store.create(json(key, fact)).await.unwrap();
     }
 
@@ -396,6 +398,32 @@ impl SecondStage {
     pub async fn record(&self) -> RestoreRecord {
         let record = self.control.restore(&restore_id()).await.unwrap();
         record.unwrap().value
+    }
+}
+
+/// Lets every call wait a little first, by a seed: copies of one work come upon each other in ever new orders.
+///
+/// Not a gate that opens for one call at a time: a reader that fetches ahead may hold the permit of a call that nobody
+/// waits for at the moment.
+#[derive(Debug)]
+pub struct Dawdling(Mutex<Rng>);
+
+impl Dawdling {
+    pub fn seeded(seed: u64) -> Self {
+        Self(Mutex::new(Rng::with_seed(seed)))
+    }
+}
+
+#[async_trait]
+impl Interceptor for Dawdling {
+    async fn before(&self, _call: &Call) -> Result<Ticket, Failure> {
+        let wait = self.0.lock().unwrap().u64(0..20);
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        Ok(0)
+    }
+
+    async fn after(&self, _call: &Call, _ticket: Ticket) -> Result<(), Failure> {
+        Ok(())
     }
 }
 
