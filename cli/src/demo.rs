@@ -58,6 +58,11 @@ const SHAPE: StreamShape = StreamShape {
 /// How long the scan should take, about.
 const SCAN_SECONDS: f64 = 4.0;
 
+/// Where the backup and the log go.
+fn destination() -> String {
+    format!("s3://{BUCKET}/backups")
+}
+
 /// Where a segment has more than one part, so that the accident happens half way.
 const ITEMS_FOR_TWO_PARTS: u32 = 3000;
 
@@ -208,11 +213,7 @@ impl Stage {
             "3. Following its stream into the change log (highwater follow), and opening the shop: orders come, change and go.\n   \
              (A local engine publishes at once and its stamps are exact: no delay and no margin is allowed for.)",
         );
-        Following::begin(&self.deps.live, self.table.clone(), &self.to())
-    }
-
-    fn to(&self) -> String {
-        format!("s3://{BUCKET}/backups")
+        Following::begin(&self.deps.live, self.table.clone(), &destination())
     }
 
     /// Backs the table up by the state machine, while it is written to. One worker is killed at the worst moment.
@@ -221,7 +222,7 @@ impl Stage {
         let before = shop.truth().counts();
         let request = BackupRequest {
             table: Some(self.table.clone()),
-            to: Some(self.to()),
+            to: Some(destination()),
             segments: Some(4),
             concurrency: Some(2),
             part_bytes: Some(16 << 10),
@@ -344,7 +345,7 @@ impl Stage {
         into: &TableRef,
     ) -> Result<RestoreRecord, CliError> {
         let request = RestoreRequest {
-            backup: Some(format!("{}/{}", self.to(), data::TABLE)),
+            backup: Some(format!("{}/{}", destination(), data::TABLE)),
             to: Some(into.clone()),
             at: Some(at.to_rfc3339()),
             stamp_margin_s: Some(0),

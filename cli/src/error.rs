@@ -238,6 +238,24 @@ fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
         ErrorName::ImportFailed => {
             "delete the table and restore with --engine write, which tells each item that is not taken"
         }
+        ErrorName::StreamUnsuitable
+        | ErrorName::StreamChanged
+        | ErrorName::HandoffExpired
+        | ErrorName::NotRestorable
+        | ErrorName::LeaseLost => return of_live(name, message),
+        ErrorName::SnapshotExists
+        | ErrorName::RestoreExists
+        | ErrorName::InvalidInput
+        | ErrorName::Interrupted
+        | ErrorName::Internal => {
+            return None;
+        }
+    })
+}
+
+/// The same for the names of the live side.
+fn of_live(name: ErrorName, message: &str) -> Option<&'static str> {
+    Some(match name {
         // A view that is there is not changed: whoever reads it would lose their stream.
         ErrorName::StreamUnsuitable if message.contains("its stream carries") => {
             "if nobody else reads that stream, disable it and enable it anew with NEW_AND_OLD_IMAGES; then take a new backup"
@@ -252,13 +270,7 @@ fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
             "highwater status URL shows which seconds can be restored, and why others cannot"
         }
         ErrorName::LeaseLost => "another process has the shard now; run the command again",
-        ErrorName::SnapshotExists
-        | ErrorName::RestoreExists
-        | ErrorName::InvalidInput
-        | ErrorName::Interrupted
-        | ErrorName::Internal => {
-            return None;
-        }
+        _ => return None,
     })
 }
 

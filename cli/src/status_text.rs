@@ -1,5 +1,6 @@
 //! How a table stands, for a person: one line per fact, the newest last, and what needs somebody at the end.
 
+use std::fmt::Write as _;
 use std::io;
 
 use highwater_domain::ids::UnixMillis;
@@ -119,10 +120,10 @@ fn marked(stream: &GenerationStatus, status: &LiveStatus) -> Option<Fact> {
     let mut text = format!("complete up to here: {}", grade_word(grade));
     for lesser in [Grade::Rolled, Grade::Proven] {
         if let (true, Some(second)) = (lesser < grade, published.mark.of(lesser)) {
-            text.push_str(&format!(", {} up to {second}", grade_word(lesser)));
+            let _ = write!(text, ", {} up to {second}", grade_word(lesser));
         }
     }
-    text.push_str(&format!("; lag {}", seconds(lag(at, status.at))));
+    let _ = write!(text, "; lag {}", seconds(lag(at, status.at)));
     if published.held_back {
         text.push_str("; held back by a loss");
     }
@@ -170,7 +171,7 @@ fn now(table: &TableStatus) -> Vec<String> {
     );
     if let Some((lag, shard)) = slowest {
         let behind = seconds(lag as f64);
-        text.push_str(&format!("; furthest behind is {}, {behind}", shard.shard));
+        let _ = write!(text, "; furthest behind is {}, {behind}", shard.shard);
     }
     lines.push(text);
     lines

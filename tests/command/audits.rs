@@ -131,7 +131,7 @@ async fn an_object_that_is_damaged_is_mended() {
     let live = LiveStage::start(ROLLING).await;
     live.writer("a", 4).write(100).await;
     follow_until_idle(&live).await;
-    let folder = live.place().stream(&live.label().await);
+    let folder = LiveStage::place().stream(&live.label().await);
     let name = live.log_objects().await.remove(0);
     live.put(&name.key(&folder), b"not zstd".to_vec()).await;
     let told = live

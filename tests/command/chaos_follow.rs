@@ -15,8 +15,9 @@ use highwater_local::StreamShape;
 use highwater_testkit::generate::KeyShape;
 use serde_json::Value;
 use tokio::process::Child;
+use tokio::task::JoinHandle;
 
-use super::live_stage::{History, LiveStage, Look, Writer, follow};
+use super::live_stage::{History, LiveStage, Look, Records, Writer, follow};
 use super::read_back::table_items;
 use super::stage::{TABLE, TO, signal, told, until};
 
@@ -101,6 +102,49 @@ impl Chaos {
         }
     }
 
+    /// Strikes again and again until all is written, and takes a snapshot in the midst of it, as the base of restores.
+    async fn rage(&mut self, writing: JoinHandle<()>, length: Duration) {
+        self.start_all();
+        let began = Instant::now();
+        let backup = [
+            "backup",
+            TABLE,
+            "--to",
+            TO,
+            "--with-stream",
+            "--settle-seconds",
+            "0",
+        ];
+        let mut base = Some(backup);
+        while !writing.is_finished() {
+            let pause = self.random.u64(100..1200);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.strike().await;
+            if began.elapsed() > length / 3
+                && let Some(backup) = base.take()
+            {
+                self.live.stage.run(&backup).await.done();
+            }
+            self.looks.extend(self.live.look().await);
+        }
+        writing.await.unwrap();
+        assert_eq!(base, None, "the base was made in time");
+    }
+
+    /// No mark that was seen promised a record that was not in the log, and none was taken back.
+    fn assert_marks_were_true(&self, stream: &Records) {
+        let marks: Vec<UnixSeconds> = self.looks.iter().map(|look| look.at).collect();
+        assert!(marks.is_sorted(), "the mark went back: {marks:?}");
+        let moved = marks.first() < marks.last();
+        assert!(
+            marks.len() >= 10 && moved,
+            "the mark did not move: {marks:?}"
+        );
+        for look in &self.looks {
+            look.assert_true(stream);
+        }
+    }
+
     async fn until_all_is_logged(&mut self, newest: u64) {
         self.start_all();
         let all = self.live.stream_records().await.len();
@@ -119,8 +163,8 @@ impl Chaos {
     }
 }
 
-async fn write_all(writers: &mut [Writer], writes: u64, length: Duration) {
-    let each = usize::try_from(writes).unwrap() / writers.len();
+async fn write_all(writers: &mut [Writer], changes: u64, length: Duration) {
+    let each = usize::try_from(changes).unwrap() / writers.len();
     let pause = length / u32::try_from(each.max(1)).unwrap();
     join_all(writers.iter_mut().map(|it| it.write_at_pace(each, pause))).await;
 }
@@ -128,86 +172,41 @@ async fn write_all(writers: &mut [Writer], writes: u64, length: Duration) {
 /// Done-when 3 of the live side.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_and_started_at_random_they_lose_nothing() {
-    let writes = number("HIGHWATER_TEST_ITEMS", 4000);
+    let changes = number("HIGHWATER_TEST_ITEMS", 4000);
     let length = Duration::from_secs(number("HIGHWATER_TEST_SECONDS", 20));
     let seed = number("HIGHWATER_TEST_SEED", 20_261_121);
-    let mut chaos = Chaos::start(seed, writes).await;
-    let mut writers: Vec<Writer> = (0..WRITERS)
-        .map(|number| {
-            chaos
-                .live
-                .writer(&format!("w{number}"), seed + number as u64)
-        })
-        .collect();
-    let histories: Vec<History> = writers.iter().map(Writer::history).collect();
-
-    chaos.start_all();
-    let began = Instant::now();
-    let writing = tokio::spawn(async move { write_all(&mut writers, writes, length).await });
-    // A snapshot in the midst of it all, as the base of restores.
-    let base = [
-        "backup",
-        TABLE,
-        "--to",
-        TO,
-        "--with-stream",
-        "--settle-seconds",
-        "0",
-    ];
-    let mut base = Some(base);
-    while !writing.is_finished() {
-        let pause = chaos.random.u64(100..1200);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        chaos.strike().await;
-        if began.elapsed() > length / 3
-            && let Some(base) = base.take()
-        {
-            chaos.live.stage.run(&base).await.done();
-        }
-        chaos.looks.extend(chaos.live.look().await);
-    }
-    writing.await.unwrap();
+    let mut chaos = Chaos::start(seed, changes).await;
+    let writer = |number: usize| {
+        let seed = seed + number as u64;
+        chaos.live.writer(&format!("w{number}"), seed)
+    };
+    let mut clerks: Vec<Writer> = (0..WRITERS).map(writer).collect();
+    let histories: Vec<History> = clerks.iter().map(Writer::history).collect();
+    let writing = tokio::spawn(async move { write_all(&mut clerks, changes, length).await });
+    chaos.rage(writing, length).await;
 
     let history = History::merged(&histories);
     let stream = chaos.live.stream_records().await;
-    let newest = stream.values().map(|record| record.created_at).max();
-    chaos.until_all_is_logged(newest.unwrap()).await;
+    let stamps = stream.values().map(|record| record.created_at);
+    let (oldest, newest) = (stamps.clone().min().unwrap(), stamps.max().unwrap());
+    chaos.until_all_is_logged(newest).await;
     for victim in 0..PROCESSES {
         chaos.stop(victim).await;
     }
-    let records = chaos.live.assert_log_is_the_stream().await;
+    chaos.live.assert_log_is_the_stream().await;
     chaos.live.assert_mark_is_true().await.unwrap();
-    let marks: Vec<UnixSeconds> = chaos.looks.iter().map(|look| look.at).collect();
-    assert!(marks.is_sorted(), "the mark went back: {marks:?}");
-    for look in &chaos.looks {
-        look.assert_true(&stream);
-    }
-    let written: u64 = chaos
-        .live
-        .log_objects()
-        .await
-        .iter()
-        .map(|it| it.count)
-        .sum();
+    chaos.assert_marks_were_true(&stream);
+    let objects = chaos.live.log_objects().await;
+    let written: u64 = objects.iter().map(|name| name.count).sum();
+    let (kills, ends) = (chaos.kills, chaos.ended_in_order);
     println!(
-        "seed {seed}: {} writes made {} records, written {written} times; {} kills, {} ends in order, {} marks seen",
+        "seed {seed}: {} writes made {} records, written {written} times; {kills} kills, {ends} ends in order, {} marks seen",
         history.len(),
-        records.len(),
-        chaos.kills,
-        chaos.ended_in_order,
-        marks.len()
+        stream.len(),
+        chaos.looks.len()
     );
-    assert!(
-        chaos.kills >= 5 && chaos.ended_in_order >= 1,
-        "too peaceful"
-    );
-    let moved = marks.first() < marks.last();
-    assert!(
-        marks.len() >= 10 && moved,
-        "the mark did not move: {marks:?}"
-    );
-    let first = stream.values().map(|record| record.created_at).min();
-    restores(&mut chaos, &history, first.unwrap(), newest.unwrap()).await;
+    assert!(kills >= 5 && ends >= 1, "too peaceful");
+    restores(&mut chaos, &history, oldest, newest).await;
 }
 
 /// Restores to random seconds of the history, before, in and after the snapshot.

@@ -150,13 +150,13 @@ impl LiveStage {
     }
 
     /// The keys of the table's log.
-    pub fn place(&self) -> LogPlace {
+    pub fn place() -> LogPlace {
         LogPlace::new("daily", TABLE)
     }
 
     /// The names of all log objects.
     pub async fn log_objects(&self) -> Vec<LogName> {
-        let folder = self.place().stream(&self.label().await);
+        let folder = Self::place().stream(&self.label().await);
         let keys = keys_below(self.stage.bucket().as_ref(), &folder).await;
         let names = keys.iter().filter_map(|key| LogName::parse(&folder, key));
         names.collect()
@@ -164,7 +164,7 @@ impl LiveStage {
 
     /// The log as a restore reads it: each record once. Copies of a record must not differ.
     pub async fn log_records(&self) -> Records {
-        let folder = self.place().stream(&self.label().await);
+        let folder = Self::place().stream(&self.label().await);
         let bucket = self.stage.bucket();
         let mut shards: BTreeMap<ShardId, Vec<StreamRecord>> = BTreeMap::new();
         for name in self.log_objects().await {
@@ -210,7 +210,7 @@ impl LiveStage {
 
     /// The mark as the bucket tells it.
     pub async fn mark(&self) -> Option<PublishedMark> {
-        let key = self.place().mark(&self.label().await);
+        let key = Self::place().mark(&self.label().await);
         let body = self.stage.bucket().read(&key).await.unwrap()?;
         Some(serde_json::from_slice(&body).unwrap())
     }
@@ -232,7 +232,7 @@ impl LiveStage {
 
     /// Deletes one log object.
     pub async fn delete_object(&self, name: &LogName) {
-        let folder = self.place().stream(&self.label().await);
+        let folder = Self::place().stream(&self.label().await);
         let keys = [name.key(&folder)];
         self.stage.bucket().delete(&keys).await.unwrap();
     }
@@ -390,23 +390,14 @@ impl Writer {
             });
             keep_off_the_edge().await;
             let began = SystemTime::now();
-            match &value {
-                Some(value) => {
-                    let put = self.client.put_item().table_name(TABLE);
-                    let put = put.item("pk", AttributeValue::S(key.clone()));
-                    put.item("value", AttributeValue::S(value.clone()))
-                        .send()
-                        .await
-                        .unwrap();
-                }
-                None => {
-                    let delete = self.client.delete_item().table_name(TABLE);
-                    delete
-                        .key("pk", AttributeValue::S(key.clone()))
-                        .send()
-                        .await
-                        .unwrap();
-                }
+            let id = AttributeValue::S(key.clone());
+            if let Some(value) = &value {
+                let put = self.client.put_item().table_name(TABLE).item("pk", id);
+                let put = put.item("value", AttributeValue::S(value.clone()));
+                put.send().await.unwrap();
+            } else {
+                let delete = self.client.delete_item().table_name(TABLE);
+                delete.key("pk", id).send().await.unwrap();
             }
             let ended = SystemTime::now();
             self.history.0.lock().unwrap().push(Written {

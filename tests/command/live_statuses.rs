@@ -59,9 +59,13 @@ async fn before_during_and_after() {
         "the newest is last: {told:#?}"
     );
 
+    json_has_it_all(&live, &place).await;
+}
+
+async fn json_has_it_all(live: &LiveStage, place: &str) {
     let json = live
         .stage
-        .run(&["status", &place, "--json"])
+        .run(&["status", place, "--json"])
         .await
         .done()
         .json();

@@ -302,7 +302,7 @@ async fn verify_finds_a_record_that_the_log_lost() {
     lived.live.delete_object(&objects[objects.len() / 3]).await;
     let broken = stage.run(&verify).await;
     assert_eq!(broken.code, Some(3), "{broken:#?}");
-    assert!(broken.error().contains("log is broken"), "{broken:#?}");
+    assert!(broken.stderr.contains("log is broken"), "{broken:#?}");
     let report: Value = serde_json::from_str(&broken.stdout).unwrap();
     let first = &report["logs"][0]["broken"][0];
     assert!(first["key"].as_str().unwrap().contains("pk"), "{report}");

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
 use highwater_asl::{
     Event, Execution, ExecutionFailed, Options, StateMachine, TaskError, Tasks, walk,
 };
 use highwater_domain::budget::Clock as _;
+use highwater_domain::mark::UnixSeconds;
 use highwater_lambda::SystemClock;
+use highwater_local::StreamShape;
 use highwater_testkit::canonical::canonical;
 use highwater_testkit::clients;
 use highwater_testkit::runtime_api::Function;
@@ -283,4 +286,149 @@ async fn rejected_items_end_the_execution_as_failed_and_are_kept() {
         .await
         .unwrap();
     assert_eq!(kept.contents().len(), 1);
+}
+
+/// The account with a stream on its table, as its owner enabled it.
+async fn streaming() -> Account {
+    let account = Account::with_streams(StreamShape::default()).await;
+    let stream = StreamSpecification::builder()
+        .stream_enabled(true)
+        .stream_view_type(StreamViewType::NewAndOldImages);
+    let client = clients::dynamodb(account.dynamodb.endpoint_url());
+    let update = client.update_table().table_name(TABLE);
+    let update = update.stream_specification(stream.build().unwrap());
+    update.send().await.unwrap();
+    account
+}
+
+/// Inserts, changes and removes, all within one second; gives the second, and what the table was then.
+async fn burst(account: &Account, round: u64) -> (UnixSeconds, Vec<String>) {
+    let client = clients::dynamodb(account.dynamodb.endpoint_url());
+    let now = || SystemClock.now().0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(1050 - now() % 1000)).await;
+        let second = now() / 1000;
+        for n in 0..24 {
+            let key = AttributeValue::S(format!("key-{}", (n * 5 + round) % 30));
+            if (n + round) % 5 == 4 {
+                let delete = client.delete_item().table_name(TABLE).key("pk", key);
+                delete.send().await.unwrap();
+                continue;
+            }
+            let put = client.put_item().table_name(TABLE).item("pk", key);
+            let round = AttributeValue::N(format!("{round}{n:02}"));
+            put.item("n", round).send().await.unwrap();
+        }
+        if now() / 1000 == second {
+            return (UnixSeconds(second), items(account, TABLE).await);
+        }
+        // A slow machine: the next second's attempt writes the same again.
+    }
+}
+
+/// Has the auditor write the log, until it says that all of it is complete up to `until`.
+async fn logged(account: &Account, until: UnixSeconds) {
+    let mut environment = account.environment();
+    let more = [
+        ("HIGHWATER_LOG_TO", format!("s3://{BUCKET}/{PREFIX}")),
+        ("HIGHWATER_TABLES", TABLE.to_owned()),
+        ("HIGHWATER_PUBLICATION_DELAY", "1".to_owned()),
+    ];
+    environment.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    let audit = Account::function_with("audit-stream", environment);
+    let mut last = Value::Null;
+    for _ in 0..20 {
+        let answer = audit
+            .invoke(event("audit-stream/first"), LONG)
+            .await
+            .unwrap();
+        let mark = answer["tables"][0]["mark"]["assumed"].as_u64();
+        if mark.is_some_and(|mark| mark >= until.0) {
+            return;
+        }
+        last = answer;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    panic!("the mark never came to {until:?}: {last}");
+}
+
+/// The second as a new snapshot, which is restored then like any other.
+async fn assert_materialized(
+    account: &Account,
+    stack: &RestoreStack,
+    folder: &str,
+    second: &(UnixSeconds, Vec<String>),
+) {
+    let (at, truth) = second;
+    let states = format!("s3://{BUCKET}/states");
+    let made = json!({
+        "backup": folder, "at": at.to_rfc3339(), "stamp_margin_s": 0, "materialize": {"to": states},
+    });
+    let made = stack.execute(made, at_once()).await.unwrap();
+    let id = made["restore_id"].as_str().unwrap();
+    let made = format!("{states}/{TABLE}/AWSDynamoDB/{id}");
+    let again = json!({"to": format!("{TARGET}-again")});
+    stack
+        .execute(restore(&made, again), at_once())
+        .await
+        .unwrap();
+    assert!(items(account, &format!("{TARGET}-again")).await == *truth);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_is_restored_by_the_deployed_functions() {
+    let account = streaming().await;
+    burst(&account, 0).await;
+    let more = json!({
+        "segments": 2, "concurrency": 2, "part_bytes": 1000, "read_capacity": 0,
+        "with_stream": true, "settle_seconds": 0,
+    });
+    account
+        .deploy()
+        .execute(request(more), at_once())
+        .await
+        .unwrap();
+    let mut truths = Vec::new();
+    for round in 1..4 {
+        truths.push(burst(&account, round).await);
+    }
+    logged(&account, UnixSeconds(truths[2].0.0 + 1)).await;
+
+    let stack = RestoreStack::of(&account);
+    let folder = format!("s3://{BUCKET}/{PREFIX}/{TABLE}");
+    for (n, (at, truth)) in truths.iter().enumerate() {
+        let target = format!("{TARGET}-{n}");
+        let more =
+            json!({"at": at.to_rfc3339(), "stamp_margin_s": 0, "to": target, "concurrency": 3});
+        let output = stack
+            .execute(restore(&folder, more), at_once())
+            .await
+            .unwrap();
+        assert_eq!(output["status"], "completed");
+        assert!(
+            output["totals"]["superseded"].as_u64().unwrap() > 0,
+            "{output}"
+        );
+        assert!(items(&account, &target).await == *truth, "at {at:?}");
+    }
+    assert!(stack.scatter.starts() > 0 && stack.fold.starts() > 0);
+
+    assert_materialized(&account, &stack, &folder, &truths[1]).await;
+
+    let left = clients::s3(account.s3.endpoint_url()).list_objects_v2();
+    let left = left
+        .bucket(BUCKET)
+        .prefix(format!("{PREFIX}/{TABLE}/restores/"));
+    assert_eq!(
+        left.send().await.unwrap().contents(),
+        [],
+        "what lay between is gone"
+    );
+
+    let late = json!({"at": "2126-01-14T10:18:50Z", "to": "never"});
+    let refused = stack
+        .execute(restore(&folder, late), at_once())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.error, "NotRestorable", "{refused:?}");
 }

@@ -205,7 +205,7 @@ impl Execution {
             false if name == "plan" => 900_000,
             false => timeout_ms,
         };
-        let work = work(deps, budget);
+        let work = Box::pin(work(deps, budget));
         async move {
             match timeout(Duration::from_millis(limit), work).await {
                 Ok(Ok(output)) => Ok(output),

@@ -74,7 +74,7 @@ impl StreamLog {
             .unwrap_or((&key[folder.len()..], ""));
         match (first, rest) {
             ("incidents", _) => self.incidents.push((key.to_owned(), json(key, object)?)),
-            ("mark.json", _) | ("unread", _) => {}
+            ("mark.json" | "unread", _) => {}
             (shard, "shard.json") => {
                 self.shard(shard)?.facts = Some(json(key, object)?);
             }
@@ -116,7 +116,7 @@ impl StreamLog {
                 continue;
             };
             let mut event_time = facts.event_time.unwrap_or_default();
-            let mut as_text: Vec<&str> = shard.records.keys().map(|it| it.as_str()).collect();
+            let mut as_text: Vec<&str> = shard.records.keys().map(SequenceNumber::as_str).collect();
             as_text.sort_unstable();
             for copies in shard.records.values() {
                 let (_, record) = &copies[0];

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use highwater_domain::control_table::ControlTable as _;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
-use highwater_domain::key::KeySchema;
 use highwater_domain::layout::Layout;
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::metadata::Metadata;
@@ -21,7 +20,7 @@ use serde_json::value::RawValue;
 use super::backups::Outcome;
 use super::bucket_reader::{self, Sealed, StreamLog};
 use super::plan::Plan;
-use super::world::{PREFIX, TABLE, World};
+use super::world::{PREFIX, TABLE, World, log_place};
 
 /// Everything that the checks look at.
 pub struct Evidence {
@@ -88,7 +87,7 @@ impl Evidence {
             }
         }
         Ok(Self {
-            logs: bucket_reader::read(&world.place(), &objects)?,
+            logs: bucket_reader::read(&log_place(), &objects)?,
             records: records.collect(),
             histories: histories
                 .map(|(key, versions)| (key_json(&key), versions))
@@ -184,7 +183,7 @@ impl Snapshot {
         let mut items = Vec::new();
         if record.status == Status::Completed {
             for body in bodies.iter().flatten() {
-                items.extend(items_of(body, &record.key_schema));
+                items.extend(items_of(body));
             }
         }
         Some(Self {
@@ -209,16 +208,18 @@ impl Snapshot {
     }
 }
 
+/// A line of a part.
+#[derive(serde::Deserialize)]
+struct Line<'a> {
+    #[serde(rename = "Item", borrow)]
+    item: &'a RawValue,
+}
+
 /// The items of a part, in order, by key.
-fn items_of(body: &[u8], _schema: &KeySchema) -> Vec<(Bytes, Bytes)> {
+fn items_of(body: &[u8]) -> Vec<(Bytes, Bytes)> {
     let mut text = String::new();
     let mut decoder = flate2::read::GzDecoder::new(body);
     decoder.read_to_string(&mut text).unwrap();
-    #[derive(serde::Deserialize)]
-    struct Line<'a> {
-        #[serde(rename = "Item", borrow)]
-        item: &'a RawValue,
-    }
     let lines = text.lines().map(|line| {
         let line: Line<'_> = serde_json::from_str(line).unwrap();
         let item = line.item.get().as_bytes();

@@ -91,20 +91,16 @@ impl Lane {
                 });
             }
             let invocation = self.invocation(batch);
-            match invocation.await {
-                Some(written) => {
-                    done += written;
-                    if written == cut {
-                        (tries, most) = (0, 20);
-                        continue;
-                    }
-                    tries += 1;
+            if let Some(written) = invocation.await {
+                done += written;
+                if written == cut {
+                    (tries, most) = (0, 20);
+                    continue;
                 }
-                None => {
-                    tries += 1;
-                    most = (cut / 2).max(1);
-                }
+            } else {
+                most = (cut / 2).max(1);
             }
+            tries += 1;
             if tries > 3 && self.mapping.discards && !self.quiet.is_quiet() {
                 self.world.trace.note(|| {
                     let shard = &self.shard;

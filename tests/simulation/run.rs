@@ -11,7 +11,7 @@ use super::backups::{Execution, Outcome};
 use super::evidence::Evidence;
 use super::plan::{Disaster, Plan};
 use super::quiet::Quiet;
-use super::world::World;
+use super::world::{World, log_place};
 use super::{bucket_reader, log_invariants, readers, snapshot_invariants, writers};
 
 /// What a run was worth: so that nobody takes runs for checks in which nothing happened.
@@ -127,7 +127,7 @@ async fn carry_out(world: World, plan: Plan) -> Result<Evidence, String> {
     writing.spawn(writers::upheave(world.clone(), plan, random.fork()));
     let mut backups = JoinSet::new();
     for number in 0..plan.backups {
-        let begins = random.u64(..u64::from(plan.writes) * plan.pause_ms / 2 + 1);
+        let begins = random.u64(..=u64::from(plan.writes) * plan.pause_ms / 2);
         backups.spawn(back_up(&world, plan, &quiet, number, begins, &mut random));
     }
     if let Some(disaster) = plan.disaster {
@@ -184,7 +184,8 @@ async fn joined(backups: &mut JoinSet<Outcome>) -> Result<Vec<Outcome>, String> 
     loop {
         match tokio::time::timeout(patience, backups.join_next()).await {
             Ok(Some(outcome)) => {
-                outcomes.push(outcome.map_err(|error| format!("a backup: {error}"))?)
+                let outcome = outcome.map_err(|error| format!("a backup: {error}"))?;
+                outcomes.push(outcome);
             }
             Ok(None) => {
                 outcomes.sort_by(|a, b| a.id.cmp(&b.id));
@@ -266,7 +267,7 @@ fn behind(world: &World, wanted: UnixSeconds) -> Option<String> {
             "the mark is {reached:?} and should be {wanted:?}: {mark:?}"
         ));
     }
-    let logs = match bucket_reader::read(&world.place(), &world.bucket.objects()) {
+    let logs = match bucket_reader::read(&log_place(), &world.bucket.objects()) {
         Ok(logs) => logs,
         Err(error) => return Some(error),
     };

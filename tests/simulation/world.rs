@@ -36,6 +36,11 @@ pub const DESTINATION: &str = "s3://fake-bucket/live";
 /// The part of it that is a prefix of keys.
 pub const PREFIX: &str = "live";
 
+/// Where the log is.
+pub fn log_place() -> LogPlace {
+    LogPlace::new(PREFIX, TABLE)
+}
+
 /// Everything that outlives a worker.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -74,10 +79,6 @@ impl World {
             rows: Arc::new(rows),
             marks: Arc::new(LiveRows::new(time)),
         }
-    }
-
-    pub fn place(&self) -> LogPlace {
-        LogPlace::new(PREFIX, TABLE)
     }
 
     /// A worker with its own connection and clocks.

@@ -7,6 +7,7 @@
 
 mod dynamodb;
 mod jobs;
+mod log;
 mod s3;
 
 use highwater_benches::data_set::DataSet;

@@ -120,7 +120,13 @@ async fn listings_have_pages_folders_and_awkward_keys() {
 
 #[tokio::test]
 async fn a_sink_that_keeps_gives_back_all_bytes_and_any_range() {
-    let server = ReplayServer::over(0, Tables::default(), Sink::keeping());
+    for sink in [Sink::keeping(), Sink::on_disk().unwrap()] {
+        gives_back_all_bytes_and_any_range(sink).await;
+    }
+}
+
+async fn gives_back_all_bytes_and_any_range(sink: Sink) {
+    let server = ReplayServer::over(0, Tables::default(), sink);
     let server = server.await.unwrap();
     let s3 = clients::s3(server.endpoint_url());
     let body: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();

@@ -165,7 +165,7 @@ fn within(text: &str, least: Duration, most: Duration, what: &str) -> Result<Dur
 }
 
 fn parse_flush(text: &str) -> Result<Duration, String> {
-    let (least, most) = (Duration::from_millis(100), Duration::from_secs(60));
+    let (least, most) = (Duration::from_millis(100), Duration::from_mins(1));
     within(text, least, most, "between 100ms and 60s")
 }
 

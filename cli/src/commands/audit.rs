@@ -73,9 +73,10 @@ pub async fn run(args: &Audit, global: &Global, console: Console) -> Result<(), 
 
 fn input(args: &Audit) -> AuditInput {
     let new = AuditInput::new(args.table.clone(), args.to.to_string());
-    let new = match args.stream.local_engine {
-        true => new.on_local_engine(),
-        false => new,
+    let new = if args.stream.local_engine {
+        new.on_local_engine()
+    } else {
+        new
     };
     let delay = args.stream.publication_delay.map(milliseconds);
     AuditInput {

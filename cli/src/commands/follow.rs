@@ -53,9 +53,10 @@ pub async fn run(args: &Follow, global: &Global, console: Console) -> Result<(),
 
 fn request(args: &Follow) -> FollowRequest {
     let new = FollowRequest::new(args.table.clone(), args.to.to_string());
-    let new = match args.stream.local_engine {
-        true => new.on_local_engine(),
-        false => new,
+    let new = if args.stream.local_engine {
+        new.on_local_engine()
+    } else {
+        new
     };
     let delay = args.stream.publication_delay.map(milliseconds);
     FollowRequest {

@@ -77,7 +77,7 @@ enum Positions {
         /// It lives as long as the ports do.
         _control: Control,
     },
-    Unknown(BucketMarks, String),
+    Unknown(Box<BucketMarks>, String),
 }
 
 impl Positions {
@@ -99,7 +99,7 @@ impl Positions {
     }
 
     async fn without(reason: String) -> Result<Self, CliError> {
-        Ok(Self::Unknown(BucketMarks::start().await?, reason))
+        Ok(Self::Unknown(Box::new(BucketMarks::start().await?), reason))
     }
 
     async fn status(&mut self, table: &TableFolder) -> Result<TableStatus, CliError> {

@@ -15,7 +15,7 @@ use crate::error::CliError;
 use crate::follow_progress::{FollowProgress, best};
 
 /// How long the mark may take to reach the last change.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Times in the order of a demo, not of a production.
 const FLUSH_MS: u64 = 300;

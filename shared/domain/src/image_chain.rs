@@ -172,6 +172,7 @@ impl ImageChain {
 
 #[cfg(test)]
 mod tests {
+    use super::Follows::{Again, Breaks, First, Holds};
     use super::*;
 
     fn link(key: u8, shard: u64, number: &str, before: Option<u128>, after: Option<u128>) -> Link {
@@ -218,7 +219,6 @@ mod tests {
             let mut chain = ImageChain::default();
             links.iter().map(|it| chain.follow(*it)).collect::<Vec<_>>()
         };
-        use Follows::{Again, Breaks, First, Holds};
         assert_eq!(said(&whole), [First, Again, Holds, Holds, Holds, First]);
         let lost = [whole[0], whole[3], whole[4]];
         assert_eq!(said(&lost), [First, Breaks(whole[0]), Holds]);

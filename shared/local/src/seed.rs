@@ -29,12 +29,12 @@ impl EmbeddedDynamoDb {
     pub async fn write(&self, table: &str, writes: Vec<Value>) -> Result<(), LocalError> {
         let database = self.database().clone();
         let name = table.to_owned();
-        let written = spawn_blocking(move || write(&database, &name, writes)).await;
+        let written = spawn_blocking(move || write(&database, &name, &writes)).await;
         written.unwrap_or_else(|error| Err(refused(error)))
     }
 }
 
-fn write(database: &Database, table: &str, writes: Vec<Value>) -> Result<(), LocalError> {
+fn write(database: &Database, table: &str, writes: &[Value]) -> Result<(), LocalError> {
     let request = json!({"RequestItems": {table: writes}});
     let request = serde_json::from_value(request).map_err(refused)?;
     database.batch_write_item(request).map_err(refused)?;
@@ -52,7 +52,7 @@ fn seed(database: &Database, create_table: Value, items: Vec<Value>) -> Result<(
     let name = table.as_str().unwrap_or_default();
     while !writes.is_empty() {
         let batch: Vec<Value> = writes.drain(..writes.len().min(ITEMS_PER_BATCH)).collect();
-        write(database, name, batch)?;
+        write(database, name, &batch)?;
     }
     Ok(())
 }

@@ -140,7 +140,7 @@ pub async fn run(
 }
 
 /// Seals a snapshot whose segments are all done, once every part is found in the store as its row says. `false` if time
-/// ran out before.
+/// ran out before, or another copy has sealed it.
 pub(crate) async fn check_and_seal(
     deps: &Deps,
     store: &dyn ObjectStore,
@@ -152,7 +152,9 @@ pub(crate) async fn check_and_seal(
         return Ok(false);
     };
     // Last, because the check of the parts may have taken hours.
-    let checked = hold_handoff::judge(deps, store, checked).await?;
+    let Some(checked) = hold_handoff::judge(deps, store, checked).await? else {
+        return Ok(false);
+    };
     seal::seal(deps, store, checked, &progress).await?;
     Ok(true)
 }
@@ -205,8 +207,15 @@ async fn check_parts(
         let at_end = rows.is_empty();
         let stopping = deps.should_stop(budget);
         if at_end || stopping || verified.totals.parts - saved_parts >= PARTS_PER_CHECKPOINT {
-            current = save(deps, current, &verified).await?;
-            saved_parts = verified.totals.parts;
+            match save(deps, current, &verified).await? {
+                Some(saved) => current = saved,
+                None => return Ok(None),
+            }
+            saved_parts = current.value.verified.totals.parts;
+            if current.value.verified.after != verified.after {
+                verified.clone_from(&current.value.verified);
+                continue;
+            }
         }
         if at_end {
             return Ok(Some(current));
@@ -224,39 +233,33 @@ async fn check_parts(
     }
 }
 
+/// Stores how far the parts are checked. `None` if another copy of this execution has sealed the snapshot meanwhile:
+/// the next look finds it so.
 async fn save(
     deps: &Deps,
-    current: Versioned<SnapshotRecord>,
+    mut current: Versioned<SnapshotRecord>,
     verified: &Verified,
-) -> Result<Versioned<SnapshotRecord>, StepError> {
-    if current.value.verified == *verified {
-        return Ok(current);
-    }
-    let record = SnapshotRecord {
-        verified: verified.clone(),
-        ..current.value
-    };
-    match deps
-        .control
-        .update_snapshot(current.version, &record)
-        .await
-        .map_err(StepError::Control)?
-    {
-        Cas::Applied(version) => Ok(Versioned {
-            value: record,
-            version,
-        }),
-        Cas::Lost => {
-            // Somebody else's write, or this very one, whose answer got lost: then the record is as we want it.
-            let known = status::load(deps, &record.id).await?;
-            if known.value == record {
-                return Ok(known);
+) -> Result<Option<Versioned<SnapshotRecord>>, StepError> {
+    loop {
+        // A second copy checks the same parts in the same order: whoever is further counts for both.
+        if current.value.verified.after >= verified.after {
+            return Ok(Some(current));
+        }
+        current.value.verified = verified.clone();
+        let updated = deps
+            .control
+            .update_snapshot(current.version, &current.value)
+            .await;
+        match updated.map_err(StepError::Control)? {
+            Cas::Applied(version) => {
+                current.version = version;
+                return Ok(Some(current));
             }
-            let reason = "another execution is ending it at the same time".into();
-            Err(StepError::Interrupted {
-                id: record.id,
-                reason,
-            })
+            // Somebody else's write, or this very one, whose answer got lost.
+            Cas::Lost => match status::again(deps, &current.value).await? {
+                Some(known) => current = known,
+                None => return Ok(None),
+            },
         }
     }
 }

@@ -62,22 +62,24 @@ fn holding(record: &SnapshotRecord) -> Option<&Handoff> {
 /// Where records from the handoff on are gone unread, a snapshot that was asked to have one is refused, and any other is
 /// marked: it will be sealed as a plain backup.
 ///
+/// `None` if another copy of this execution has sealed the snapshot meanwhile.
+///
 /// # Errors
 /// [`StepError::HandoffExpired`], and those of [`check_source`].
 pub async fn judge(
     deps: &Deps,
     store: &dyn ObjectStore,
     checked: Versioned<SnapshotRecord>,
-) -> Result<Versioned<SnapshotRecord>, StepError> {
+) -> Result<Option<Versioned<SnapshotRecord>>, StepError> {
     let record = &checked.value;
     let Some(handoff) = holding(record) else {
-        return Ok(checked);
+        return Ok(Some(checked));
     };
     check_source(deps, record).await?;
     let readings = readings(deps, store, record, handoff).await?;
     let gone = handoff.expired_shards(&readings, deps.clock.now());
     if gone.is_empty() {
-        return Ok(checked);
+        return Ok(Some(checked));
     }
     let reason = reason(&gone);
     if record.with_stream {
@@ -145,31 +147,31 @@ fn reading(row: ShardRow) -> Reading {
     }
 }
 
-/// Marks the handoff as expired. The positions stay, to show what was meant.
+/// Marks the handoff as expired. The positions stay, to show what was meant. `None` if another copy of this execution
+/// has sealed the snapshot meanwhile.
 async fn give_up(
     deps: &Deps,
-    checked: Versioned<SnapshotRecord>,
-) -> Result<Versioned<SnapshotRecord>, StepError> {
-    let mut record = checked.value;
-    if let Some(handoff) = &mut record.handoff {
-        handoff.expired = true;
-    }
-    let updated = deps.control.update_snapshot(checked.version, &record).await;
-    match updated.map_err(StepError::Control)? {
-        Cas::Applied(version) => Ok(Versioned {
-            value: record,
-            version,
-        }),
-        Cas::Lost => {
-            let known = status::load(deps, &record.id).await?;
-            if known.value == record {
-                // This very write, whose answer got lost.
-                return Ok(known);
+    mut checked: Versioned<SnapshotRecord>,
+) -> Result<Option<Versioned<SnapshotRecord>>, StepError> {
+    loop {
+        match &mut checked.value.handoff {
+            Some(handoff) if !handoff.expired => handoff.expired = true,
+            // By a second copy, or by this very call, whose answer got lost.
+            _ => return Ok(Some(checked)),
+        }
+        let updated = deps
+            .control
+            .update_snapshot(checked.version, &checked.value)
+            .await;
+        match updated.map_err(StepError::Control)? {
+            Cas::Applied(version) => {
+                checked.version = version;
+                return Ok(Some(checked));
             }
-            Err(StepError::Interrupted {
-                id: record.id,
-                reason: "another execution is ending it at the same time".into(),
-            })
+            Cas::Lost => match status::again(deps, &checked.value).await? {
+                Some(known) => checked = known,
+                None => return Ok(None),
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use highwater_domain::incident::IncidentKind;
 use highwater_domain::mark::UnixSeconds;
+use highwater_lease::Position;
 
 use crate::error::StepError;
 use crate::note_incident::Sight;
@@ -47,8 +48,12 @@ pub(crate) async fn look(
 }
 
 /// Only what was said of this shard without a record can have carried the mark past its next one: that it was silent, or
-/// when it was made.
+/// when it was made; or before its first record, that its parent was silent.
 fn may_be_late(row: &ShardRow, first: UnixSeconds) -> bool {
+    let is_at_start = matches!(&row.position, Position::Open(place) if !place.after);
+    if is_at_start && !row.parents.is_empty() {
+        return true;
+    }
     let silent = row.silence.map(|silence| UnixSeconds::of(silence.last));
     let made = row.shard.created_at().map(UnixSeconds::of);
     Some(first) <= silent.max(made)
@@ -86,6 +91,10 @@ mod tests {
             polls: 9,
         });
         assert!(may_be_late(&row, UnixSeconds(made + 60)));
+        assert!(!may_be_late(&row, UnixSeconds(made + 61)));
+        row.parents = vec![row.shard.clone()];
+        assert!(may_be_late(&row, UnixSeconds(made + 61)));
+        row.position = "AFTER:1".parse().unwrap();
         assert!(!may_be_late(&row, UnixSeconds(made + 61)));
     }
 }

@@ -16,6 +16,9 @@ use crate::error::StepError;
 use crate::restore_deps::RestoreDeps;
 use crate::status::json_object;
 
+/// The most keys in one call that deletes.
+const DELETED_AT_ONCE: usize = 1000;
+
 /// What the merge of one restore is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Merge<'a> {
@@ -181,4 +184,24 @@ pub(crate) fn open_folder(
         .open(&location.store)
         .map_err(StepError::Store)?;
     Ok((store, location.key))
+}
+
+/// Deletes everything that lies between the log and the load, once the restore is over. Answers with the number of
+/// objects.
+pub async fn clear_work(deps: &RestoreDeps, point: &RestorePoint) -> Result<u64, StepError> {
+    let work = Work::open(deps, point)?;
+    let mut deleted = 0;
+    loop {
+        // From the front each time: what was listed is gone.
+        let page = work.store.list(work.folder.folder(), None).await;
+        let page = page.map_err(StepError::Store)?;
+        if page.objects.is_empty() {
+            return Ok(deleted);
+        }
+        let keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
+        for some in keys.chunks(DELETED_AT_ONCE) {
+            work.store.delete(some).await.map_err(StepError::Store)?;
+            deleted += some.len() as u64;
+        }
+    }
 }

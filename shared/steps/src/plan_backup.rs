@@ -276,6 +276,9 @@ async fn read_metadata(
     })
 }
 
+/// How often a second create may succeed before it is the store's doing.
+const PROOFS: u32 = 3;
+
 /// A store that lets a second create succeed would let two workers claim one part.
 pub(crate) async fn prove_conditional_create(
     store: &dyn ObjectStore,
@@ -289,14 +292,15 @@ pub(crate) async fn prove_conditional_create(
         ..NewObject::default()
     };
     store.create(marker()).await.map_err(StepError::Store)?;
-    match store.create(marker()).await.map_err(StepError::Store)? {
-        Creation::Exists => Ok(()),
-        Creation::Created => {
-            let place = store.url(&layout.probe());
-            let _ = store.delete(&[layout.probe()]).await;
-            Err(StepError::StoreUnsuitable { place })
+    for _ in 0..PROOFS {
+        // A second copy of this plan that fails deletes the marker, perhaps between two creates of ours.
+        if store.create(marker()).await.map_err(StepError::Store)? == Creation::Exists {
+            return Ok(());
         }
     }
+    let place = store.url(&layout.probe());
+    let _ = store.delete(&[layout.probe()]).await;
+    Err(StepError::StoreUnsuitable { place })
 }
 
 /// Shows the claim in the store: `backup.json` and `table.json`. Repeated by every retry and resume.

@@ -24,14 +24,13 @@ use crate::log_index::{LogIndex, visit_objects};
 use crate::merge_work::Work;
 use crate::restore_deps::RestoreDeps;
 
+pub use crate::merge_work::clear_work;
+
 /// Snapshots that are looked at together, the nearest first.
 const SNAPSHOTS_AT_ONCE: usize = 8;
 
 /// Shards whose objects are listed at once.
 const SHARDS_AT_ONCE: usize = 16;
-
-/// The most keys in one call that deletes.
-const DELETED_AT_ONCE: usize = 1000;
 
 /// How a second is to be restored.
 #[derive(Clone, Debug)]
@@ -383,25 +382,5 @@ fn merge_shard(number: u32, shard: &LogShard, objects: ShardObjects) -> MergeSha
         event_time: shard.facts.event_time,
         objects: objects.names,
         stored_bytes: objects.stored_bytes,
-    }
-}
-
-/// Deletes everything that lies between the log and the load, once the restore is over. Answers with the number of
-/// objects.
-pub async fn clear_work(deps: &RestoreDeps, point: &RestorePoint) -> Result<u64, StepError> {
-    let work = Work::open(deps, point)?;
-    let mut deleted = 0;
-    loop {
-        // From the front each time: what was listed is gone.
-        let page = work.store.list(work.folder.folder(), None).await;
-        let page = page.map_err(StepError::Store)?;
-        if page.objects.is_empty() {
-            return Ok(deleted);
-        }
-        let keys: Vec<String> = page.objects.into_iter().map(|object| object.key).collect();
-        for some in keys.chunks(DELETED_AT_ONCE) {
-            work.store.delete(some).await.map_err(StepError::Store)?;
-            deleted += some.len() as u64;
-        }
     }
 }

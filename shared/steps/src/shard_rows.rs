@@ -90,7 +90,8 @@ impl ShardRow {
             shard: self.shard.clone(),
             event_time: self.event_time,
             children: self.ended.then(|| self.children.clone()),
-            silence: self.silence,
+            // Of a shard that is closed silence says nothing: what comes now comes to its children.
+            silence: self.silence.filter(|_| self.end.is_none()),
         }
     }
 }

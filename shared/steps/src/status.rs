@@ -66,6 +66,26 @@ pub async fn load(deps: &Deps, id: &SnapshotId) -> Result<Versioned<SnapshotReco
     })
 }
 
+/// The record as it is now, after an update of `ours` found it changed. `None` if it is sealed.
+///
+/// A second copy of the same execution works for the same end, so that one goes on from what the other has stored.
+pub(crate) async fn again(
+    deps: &Deps,
+    ours: &SnapshotRecord,
+) -> Result<Option<Versioned<SnapshotRecord>>, StepError> {
+    let known = load(deps, &ours.id).await?;
+    let reason = match known.value.status {
+        _ if known.value.request_id != ours.request_id => "another execution has taken it over",
+        Status::Running => return Ok(Some(known)),
+        Status::Completed => return Ok(None),
+        Status::Failed => "it was marked failed meanwhile",
+    };
+    Err(StepError::Interrupted {
+        id: known.value.id,
+        reason: reason.into(),
+    })
+}
+
 /// The layout of a snapshot's objects.
 pub fn layout(record: &SnapshotRecord) -> Result<Layout, StepError> {
     let destination: Destination = record.destination.parse()?;

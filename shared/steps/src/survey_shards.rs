@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use highwater_domain::handoff::begins_of_log;
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::incident::IncidentKind;
-use highwater_domain::lineage::{Lineage, Node, RETENTION_MS};
+use highwater_domain::lineage::{Lineage, Node};
 use highwater_domain::log_facts::{LOG_FACTS_VERSION, Origin, ShardFacts};
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::shard::{ShardId, StreamListing, StreamStatus};
@@ -124,7 +124,7 @@ fn is_certain(node: &Node, lineage: &Lineage, since: UnixMillis, now: UnixMillis
         return true;
     }
     let age = node.shard.id.created_at().map(|at| now.since(at));
-    now.since(since) >= PATIENCE_MS || age.is_some_and(|age| age >= SETTLED_MS.min(RETENTION_MS))
+    now.since(since) >= PATIENCE_MS || age.is_some_and(|age| age >= SETTLED_MS)
 }
 
 /// The shards that a shard goes on from, as far as the listing and the shards' own words tell.

@@ -26,15 +26,11 @@ use crate::deps::Unobserved;
 use crate::error::StepError;
 use crate::live_deps::LiveObserver;
 
-/// How long a store that fails in passing is asked again: some three minutes, if the budget allows.
-const RETRIES: Backoff = Backoff {
-    base_ms: 100,
-    max_ms: 20_000,
-    attempts: 14,
-};
+mod contradiction;
+mod patience;
 
-/// The least time that a request gets: the budget keeps more than this in reserve for the last of them.
-const LEAST_ATTEMPT_MS: u64 = 5_000;
+use contradiction::{contradict, two_records};
+use patience::{LEAST_ATTEMPT_MS, RETRIES, passes};
 
 /// Writes the records of one stream to its log.
 ///
@@ -375,16 +371,6 @@ impl LogWriter {
     }
 }
 
-/// Whether the store may answer the same request better in a while.
-fn passes(failure: &Failure) -> bool {
-    // An endpoint that is out of reach for a moment looks like a wrong one.
-    failure.kind.is_retryable()
-        || matches!(
-            failure.kind,
-            FailureKind::Unreachable | FailureKind::Corrupt
-        )
-}
-
 /// What became of a piece.
 enum Placed {
     Here(LogName),
@@ -396,16 +382,4 @@ enum Found {
     TheSame,
     Others,
     Damaged(LogObjectError),
-}
-
-/// DynamoDB's id of an event is the same however often and by whatever way it comes.
-fn contradict(a: &StreamRecord, b: &StreamRecord) -> bool {
-    a.sequence_number == b.sequence_number && a.event_id != b.event_id
-}
-
-fn two_records(place: &str, a: &StreamRecord, b: &StreamRecord) -> StepError {
-    StepError::LogCorrupt(format!(
-        "{place}: two records have the sequence number {}: the events {} and {}; nothing was overwritten",
-        a.sequence_number, a.event_id, b.event_id
-    ))
 }

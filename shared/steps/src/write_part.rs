@@ -88,14 +88,20 @@ impl PartTarget<'_> {
         part: Option<FinishedPart>,
         next: Checkpoint,
     ) -> Result<Commit, StepError> {
-        let Some(part) = part else {
-            return self.commit_row(seen, None, next).await;
-        };
         let id = PartId {
             segment: self.segment,
             number: seen.checkpoint.next_part,
         };
         let object = self.layout.part(id, self.record.compression);
+        let Some(part) = part else {
+            // What an earlier life uploaded and could not commit may since have been deleted from the table. Its object
+            // must not stay behind without a row; and what it holds was there after the snapshot began.
+            if next.done && self.is_there(&object).await? {
+                self.adopt(seen, id, object).await?;
+                return Ok(Commit::Theirs);
+            }
+            return self.commit_row(seen, None, next).await;
+        };
         let created = self
             .store
             .create(NewObject {
@@ -121,6 +127,11 @@ impl PartTarget<'_> {
             self.deps.observer.part(&row);
         }
         Ok(commit)
+    }
+
+    async fn is_there(&self, object: &str) -> Result<bool, StepError> {
+        let facts = self.store.facts(object).await;
+        Ok(facts.map_err(StepError::Store)?.is_some())
     }
 
     /// Commits an object that is in the store without a row: its last item's key is where the scan goes on.

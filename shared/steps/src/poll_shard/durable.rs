@@ -56,12 +56,13 @@ impl Poller {
         if self.batch.is_empty() {
             return Ok(());
         }
+        self.write().await?;
         let (event_time, silence) = (self.batch.event_time(), None);
         let details = shard_rows::details(event_time, silence);
         let to = self.batch.position();
         self.work.checkpoint(&to, &details).await?;
-        self.write().await?;
         self.row.silence = None;
+        self.row.position = to;
         self.counts.records += self.batch.records().len() as u64;
         self.batch.settle();
         self.said_silent = None;

@@ -162,9 +162,10 @@ async fn case_33_a_shard_that_vanished_unread_is_a_gap() {
         let child = world.table.roll(&shard);
         world.put_many("c", 3);
         let lost = world.table.records_of(&shard).split_off(3);
-        match is_listed {
-            true => world.table.forget(&shard),
-            false => world.table.unlist(&shard),
+        if is_listed {
+            world.table.forget(&shard);
+        } else {
+            world.table.unlist(&shard);
         }
         world.follow(300 * SECOND).await;
         let gaps = world.incidents_of(IncidentKind::Gap);
@@ -255,7 +256,8 @@ async fn case_35_a_late_child_is_on_record_and_read_from_its_start() {
     let one = vec![world.table.listed(&low)];
     world.table.script_children(&parent, vec![one; 4]);
     world.follow(30 * SECOND).await;
-    assert_eq!(world.shard_end(&parent).unwrap().children, [low.clone()]);
+    let end = world.shard_end(&parent).unwrap();
+    assert_eq!(end.children, std::slice::from_ref(&low));
     world.follow(200 * SECOND).await;
     let late = world.incidents_of(IncidentKind::LateChild);
     assert_eq!(late.len(), 1);
@@ -444,6 +446,56 @@ async fn case_59_a_late_record_is_logged_and_on_record() {
     assert_eq!(world.incidents().len(), 1, "nothing new is late");
 }
 
+/// Case 59 over the border of a shard: a closed parent is silent for a while, and its child has had records for minutes.
+#[tokio::test(start_paused = true)]
+async fn case_59_records_behind_a_silent_parent_are_late_in_its_child() {
+    let world = World::new().await;
+    world.put_many("a", 3);
+    world.follow(MINUTE).await;
+    let parent = world.only_shard();
+    let child = world.table.roll(&parent);
+    tokio::time::sleep(5 * SECOND).await;
+    world.put_many("b", 3);
+    let stamp = world.now();
+    tokio::time::sleep(10 * MINUTE).await;
+    world.table.empty_pages_next(5);
+    let stale = world.table.true_listing();
+    let mut open = stale.clone();
+    open.shards.retain(|shard| shard.id == parent);
+    open.shards[0].end = None;
+    world.table.script_listings(vec![open; 3]);
+    let mut request = World::request("a");
+    request.publish_every_ms = 500;
+    follow_for(&world.deps(), &request, 90 * SECOND)
+        .await
+        .unwrap();
+    world.assert_all_logged();
+    let history = world.live.history();
+    let passed = history
+        .iter()
+        .any(|(_, _, mark)| mark.mark.assumed >= Some(stamp));
+    assert!(passed);
+    let late = world.incidents_of(IncidentKind::LateRecord);
+    assert_eq!((late.len(), late[0].shard.clone()), (1, Some(child)));
+    assert!(late[0].from <= stamp && stamp <= late[0].until);
+}
+
+/// A shard that a listing shows as closed is not taken for silent.
+#[tokio::test(start_paused = true)]
+async fn the_silence_of_a_closed_shard_says_nothing() {
+    let world = World::new().await;
+    world.put_many("a", 3);
+    world.follow(MINUTE).await;
+    let parent = world.only_shard();
+    assert!(world.row(&parent).progress().silence.is_some());
+    world.table.roll(&parent);
+    let deps = world.deps();
+    let log = world.log(&deps).await;
+    let mut surveyor = highwater_steps::survey_shards::Surveyor::default();
+    surveyor.run(&deps, &log).await.unwrap();
+    assert_eq!(world.row(&parent).progress().silence, None);
+}
+
 /// Case 65: a shard that was read whole, but whose end was not recorded before its records were gone.
 #[tokio::test(start_paused = true)]
 async fn case_65_a_shard_that_was_read_whole_is_no_gap() {
@@ -485,14 +537,14 @@ async fn case_26_a_record_that_cannot_be_understood_is_kept() {
     let world = World::new().await;
     world.put_many("a", 3);
     let deps = crate::live_odd_records::with_odd_record(&world, 1);
-    follow_for(&deps, &world.request("a"), 60 * SECOND)
+    follow_for(&deps, &World::request("a"), 60 * SECOND)
         .await
         .unwrap();
     let unread = world.incidents_of(IncidentKind::UnreadRecord);
     assert_eq!(unread.len(), 1);
     let records = world.table.all_records();
     assert!(unread[0].touches(records[1].event_time, records[1].event_time));
-    let folder = format!("{}unread/", world.place().stream(&world.label()));
+    let folder = format!("{}unread/", World::place().stream(&world.label()));
     let objects = world.store.objects();
     let kept: Vec<&Bytes> = objects
         .iter()
@@ -514,7 +566,7 @@ async fn records_out_of_order_and_doubled_are_put_in_order() {
     let world = World::new().await;
     world.put_many("a", 12);
     let deps = crate::live_odd_records::with_shuffled_pages(&world);
-    let report = follow_for(&deps, &world.request("a"), 60 * SECOND)
+    let report = follow_for(&deps, &World::request("a"), 60 * SECOND)
         .await
         .unwrap();
     world.assert_all_logged();
@@ -564,13 +616,13 @@ async fn another_stream_is_followed_beside_the_old_one() {
     });
     assert_ne!(report.stream_label, old, "{report:?}");
     world.assert_all_logged();
-    let folder = world.place().incidents(&old);
+    let folder = World::place().incidents(&old);
     let ended: highwater_domain::incident::Incident =
         world.object(&format!("{folder}stream-ended.json")).unwrap();
     assert!(ended.from <= UnixSeconds(last.0 + 1), "{ended:?}");
     assert!(ended.until > last, "{ended:?}");
     let mark: highwater_domain::live_control::PublishedMark =
-        world.object(&world.place().mark(&old)).unwrap();
+        world.object(&World::place().mark(&old)).unwrap();
     assert_eq!((mark.open_shards, mark.held_back), (0, true));
     assert!(mark.mark.best() < Some(ended.from));
     assert!(world.mark().mark.assumed.is_some());
@@ -664,7 +716,7 @@ async fn a_follower_may_end_when_nothing_comes_any_more() {
     world.put_many("a", 30);
     world.table.roll(&world.only_shard());
     world.put_many("b", 30);
-    let mut request = world.request("a").on_local_engine();
+    let mut request = World::request("a").on_local_engine();
     request.until_idle = true;
     request.publish_every_ms = 500;
     let deps = world.deps();

@@ -28,7 +28,7 @@ async fn events(world: &World) {
 
 /// I8, at all times: as long as it is polled, the mark in the bucket says nothing that is not so.
 async fn watch(world: &World) {
-    let key = world.place().mark(&world.label());
+    let key = World::place().mark(&world.label());
     loop {
         tokio::time::sleep(5 * SECOND).await;
         if let Some(mark) = world.object(&key) {
@@ -78,7 +78,7 @@ async fn case_39_a_crash_at_any_call_loses_nothing() {
             world.put_many("a", 3);
             let life = Life::until(nth, moment);
             let deps = world.mortal(&life, 1);
-            let request = world.request("a");
+            let request = World::request("a");
             let (ended, ()) = tokio::join!(
                 async {
                     tokio::select! {
@@ -118,7 +118,7 @@ async fn case_41_a_worker_that_wakes_late_changes_nothing() {
             let other = world.mortal(&Life::long(), 2);
             let what = format!("{moment:?} call {nth}");
             let both = async {
-                let (request, another) = (world.request("a"), world.request("b"));
+                let (request, another) = (World::request("a"), World::request("b"));
                 let (a, b, ()) = tokio::join!(
                     follow_for(&sleepy, &request, 250 * SECOND),
                     async {
@@ -157,7 +157,7 @@ async fn case_43_leases_are_handed_over_in_order() {
         world.mortal(&Life::long(), 1),
         world.mortal(&Life::long(), 2),
     );
-    let (a, b) = (world.request("a"), world.request("b"));
+    let (a, b) = (World::request("a"), World::request("b"));
     let writes = async {
         for n in 0..200 {
             world.table.put(&format!("k{n}"), "x");
@@ -192,7 +192,7 @@ async fn case_43_a_claimant_that_dies_gets_nothing() {
         let first = world.mortal(&Life::long(), 1);
         let life = Life::until(nth, Moment::After);
         let second = world.mortal(&life, 2);
-        let (a, b) = (world.request("a"), world.request("b"));
+        let (a, b) = (World::request("a"), World::request("b"));
         let (a, (), ()) = tokio::join!(
             follow_for(&first, &a, 400 * SECOND),
             async {
@@ -221,7 +221,7 @@ async fn nothing_runs_on_when_the_follower_is_dropped() {
     let world = World::new().await;
     world.put_many("a", 3);
     let deps = world.deps();
-    let request = world.request("a");
+    let request = World::request("a");
     let run = follow_for(&deps, &request, 100 * SECOND);
     assert!(
         tokio::time::timeout(Duration::from_secs(20), run)

@@ -98,7 +98,7 @@ impl Life {
         self.dead.store(true, Ordering::SeqCst);
         self.death.notify_waiters();
         self.death.notify_one();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// While it stands still, nothing leaves it and nothing reaches it.

@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    pub fn request(&self, worker: &str) -> FollowRequest {
+    pub fn request(worker: &str) -> FollowRequest {
         FollowRequest {
             worker: Some(worker.into()),
             seed: Some(worker.bytes().map(u64::from).sum()),
@@ -125,7 +125,7 @@ impl World {
 
     pub async fn try_follow(&self, time: Duration) -> Result<FollowReport, StepError> {
         let deps = self.deps();
-        follow_for(&deps, &self.request("a"), time).await
+        follow_for(&deps, &Self::request("a"), time).await
     }
 
     pub async fn audit(&self) -> AuditReport {
@@ -151,7 +151,7 @@ impl World {
             arn: self.table.arn(),
             id: Some(self.table.table_id()),
         };
-        let place = self.place();
+        let place = Self::place();
         let begun = begin_log::begin(deps, &store, &place, &table, &listing).await;
         StreamLog::of(deps, &store, &place, &begun.unwrap(), "tester", 120_000).unwrap()
     }
@@ -168,7 +168,7 @@ impl World {
         rows.write(gone).await.unwrap();
     }
 
-    pub fn place(&self) -> LogPlace {
+    pub fn place() -> LogPlace {
         LogPlace::new("daily", "orders")
     }
 
@@ -180,7 +180,7 @@ impl World {
     pub fn logged(&self) -> BTreeMap<ShardId, Vec<String>> {
         let mut logged: BTreeMap<ShardId, Vec<String>> = BTreeMap::new();
         for label in self.table.stream_labels() {
-            let folder = self.place().stream(&label);
+            let folder = Self::place().stream(&label);
             for (key, object) in self.store.objects() {
                 let Some(name) = LogName::parse(&folder, &key) else {
                     continue;
@@ -193,7 +193,7 @@ impl World {
         logged
     }
 
-    fn is_logged(&self, logged: &BTreeMap<ShardId, Vec<String>>, record: &SimRecord) -> bool {
+    fn is_logged(logged: &BTreeMap<ShardId, Vec<String>>, record: &SimRecord) -> bool {
         let number = record.sequence_number.to_string();
         let shard = logged.get(&record.shard);
         shard.is_some_and(|numbers| numbers.contains(&number))
@@ -208,7 +208,7 @@ impl World {
     pub fn missing(&self) -> Vec<(String, String)> {
         let logged = self.logged();
         let all = self.table.all_records();
-        let missing = all.iter().filter(|it| !self.is_logged(&logged, it));
+        let missing = all.iter().filter(|it| !Self::is_logged(&logged, it));
         missing
             .map(|it| (it.shard.to_string(), it.key.clone()))
             .collect()
@@ -226,7 +226,7 @@ impl World {
     pub fn assert_mark_is_true(&self, mark: &PublishedMark) {
         let logged = self.logged();
         for record in self.table.all_records() {
-            if self.is_logged(&logged, &record) {
+            if Self::is_logged(&logged, &record) {
                 continue;
             }
             for grade in [Grade::Proven, Grade::Rolled, Grade::Assumed] {
@@ -247,20 +247,20 @@ impl World {
     }
 
     pub fn shard_facts(&self, shard: &ShardId) -> Option<ShardFacts> {
-        self.object(&self.place().shard_facts(&self.label(), shard))
+        self.object(&Self::place().shard_facts(&self.label(), shard))
     }
 
     pub fn shard_end(&self, shard: &ShardId) -> Option<ShardEnd> {
-        self.object(&self.place().shard_end(&self.label(), shard))
+        self.object(&Self::place().shard_end(&self.label(), shard))
     }
 
     /// The mark that stands in the bucket.
     pub fn mark(&self) -> PublishedMark {
-        self.object(&self.place().mark(&self.label())).unwrap()
+        self.object(&Self::place().mark(&self.label())).unwrap()
     }
 
     pub fn incidents(&self) -> Vec<Incident> {
-        let folder = self.place().incidents(&self.label());
+        let folder = Self::place().incidents(&self.label());
         let keys = self.store.keys();
         let keys = keys.iter().filter(|key| key.starts_with(&folder));
         keys.map(|key| self.object(key).unwrap()).collect()

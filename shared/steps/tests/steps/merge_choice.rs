@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use highwater_domain::backup_source::SourceLocation;
+use highwater_domain::ids::UnixMillis;
 use highwater_domain::incident::IncidentKind;
 use highwater_domain::mark::{Grade, Mark, UnixSeconds};
 use highwater_domain::metadata::Metadata;
@@ -13,7 +14,7 @@ use highwater_steps::log_index::LogIndex;
 use highwater_steps::{ErrorName, StepError, restore_point};
 use highwater_testkit::fake_store::object;
 
-use crate::merge_world::{BEGIN, LABEL, SNAPSHOT, TABLE, World, second};
+use crate::merge_world::{BEGIN, LABEL, SNAPSHOT, TABLE, World, is_log_object, second};
 
 fn at(second: u64) -> UnixSeconds {
     UnixSeconds(BEGIN + second)
@@ -180,7 +181,7 @@ async fn a_loss_before_the_handoff_does_not_let_old_records_through() {
     world.publish().await;
     let folder = World::place().shard(LABEL, &world.shard_id(other));
     for key in world.store.keys() {
-        if key.starts_with(&folder) && key.ends_with(".zst") {
+        if key.starts_with(&folder) && is_log_object(&key) {
             world.store.lose(&key);
         }
     }
@@ -310,6 +311,11 @@ async fn the_future_cannot_be_restored() {
     assert!(refused.contains("in the future"), "{refused}");
 }
 
+fn an_hour_before(text: &str) -> String {
+    let at = UnixMillis::from_rfc3339(text).unwrap();
+    UnixMillis(at.0 - 3_600_000).to_rfc3339()
+}
+
 /// The clock of whoever made the snapshot was an hour behind: its end is later than it says.
 #[tokio::test]
 async fn a_slow_clock_does_not_shorten_the_scan() {
@@ -324,12 +330,8 @@ async fn a_slow_clock_does_not_shorten_the_scan() {
     let key = format!("daily/orders/AWSDynamoDB/{SNAPSHOT}/backup.json");
     world.store.tamper(&key, |body| {
         let mut metadata: Metadata = serde_json::from_slice(body).unwrap();
-        let behind = |text: &str| {
-            let at = highwater_domain::ids::UnixMillis::from_rfc3339(text).unwrap();
-            highwater_domain::ids::UnixMillis(at.0 - 3_600_000).to_rfc3339()
-        };
-        metadata.backup_start_time = behind(&metadata.backup_start_time);
-        metadata.backup_end_time = metadata.backup_end_time.as_deref().map(behind);
+        metadata.backup_start_time = an_hour_before(&metadata.backup_start_time);
+        metadata.backup_end_time = metadata.backup_end_time.as_deref().map(an_hour_before);
         *body = serde_json::to_vec(&metadata).unwrap();
     });
     for second_of in [5_000, 5_050, 5_100, 5_150, 5_300] {
@@ -412,7 +414,7 @@ async fn a_bad_object_of_the_log_is_named() {
         .store
         .keys()
         .into_iter()
-        .filter(|key| key.ends_with(".zst") && key.contains("/shardId-"))
+        .filter(|key| is_log_object(key) && key.contains("/shardId-"))
         .collect();
     world
         .store

@@ -13,7 +13,7 @@ use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::intercepted::Intercepted;
 use highwater_testkit::stepped::{Run, Stepped, interleave, random_schedule};
 
-use crate::merge_world::{OneStore, World, second};
+use crate::merge_world::{OneStore, World, is_log_object, second};
 
 /// Two paths with some hundred writes, a scan in the middle.
 async fn busy(seed: u64, writes: u64) -> World {
@@ -301,7 +301,7 @@ async fn a_missing_image_is_not_guessed() {
         .store
         .keys()
         .into_iter()
-        .find(|key| key.ends_with(".zst"))
+        .find(|key| is_log_object(key))
         .unwrap();
     world.store.lose(&key);
     let raw = String::from_utf8(world.records(root)[0].raw.to_vec()).unwrap();
@@ -338,7 +338,7 @@ async fn one_number_with_two_records_is_told() {
         .store
         .keys()
         .into_iter()
-        .filter(|key| key.ends_with(".zst"))
+        .filter(|key| is_log_object(key))
     {
         world.store.lose(&key);
     }

@@ -546,10 +546,17 @@ impl World {
     }
 }
 
+/// Whether a key is that of a log object, or of something else that is compressed so.
+pub fn is_log_object(key: &str) -> bool {
+    key.rsplit('.').next() == Some("zst")
+}
+
 fn parsed(item: &[u8]) -> (u32, String) {
     let item: serde_json::Value = serde_json::from_slice(item).unwrap();
     let key = match (&item["id"]["N"], &item["id"]["S"]) {
-        (serde_json::Value::String(number), _) => number.parse::<f64>().unwrap() as u32,
+        (serde_json::Value::String(number), _) => format!("{:.0}", number.parse::<f64>().unwrap())
+            .parse()
+            .unwrap(),
         (_, text) => text.as_str().unwrap()[1..].parse().unwrap(),
     };
     (key, item["v"]["S"].as_str().unwrap().to_owned())

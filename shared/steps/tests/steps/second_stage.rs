@@ -136,22 +136,7 @@ impl SecondStage {
             FakeAdmin::new()
                 .making(|name, schema| FakeTable::new(name, schema, 3).with_unprocessed(30)),
         );
-        let wire = Wire::new("worker", 1, Trouble::NONE, SimTrace::off(time));
-        let live = LiveDeps {
-            streams: table.clone(),
-            describer: table.clone(),
-            admin: table.clone(),
-            stores: stores(),
-            leases: Arc::new(Groups {
-                rows: Arc::default(),
-                wire: wire.clone(),
-                time,
-            }),
-            live: Arc::new(WiredLive::new(&Arc::new(LiveRows::new(time)), &wire)),
-            clock: time.clock(),
-            observer: Arc::new(Unobserved),
-            stop: StopFlag::default(),
-        };
+        let live = live(&table, stores());
         let deps = RestoreDeps {
             writer: account.clone(),
             admin: account.clone(),
@@ -398,6 +383,27 @@ impl SecondStage {
     pub async fn record(&self) -> RestoreRecord {
         let record = self.control.restore(&restore_id()).await.unwrap();
         record.unwrap().value
+    }
+}
+
+/// The live side over a calm stream, with leases and marks in memory.
+fn live(table: &Arc<SimTable>, stores: Arc<OneStore>) -> LiveDeps {
+    let time = table.time();
+    let wire = Wire::new("worker", 1, Trouble::NONE, SimTrace::off(time));
+    LiveDeps {
+        streams: table.clone(),
+        describer: table.clone(),
+        admin: table.clone(),
+        stores,
+        leases: Arc::new(Groups {
+            rows: Arc::default(),
+            wire: wire.clone(),
+            time,
+        }),
+        live: Arc::new(WiredLive::new(&Arc::new(LiveRows::new(time)), &wire)),
+        clock: time.clock(),
+        observer: Arc::new(Unobserved),
+        stop: StopFlag::default(),
     }
 }
 

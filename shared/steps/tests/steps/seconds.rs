@@ -28,8 +28,8 @@ fn interesting(stage: &SecondStage) -> Vec<UnixSeconds> {
     for edge in [began, ended, stage.last] {
         seconds.extend([-3, -2, -1, 0, 1].map(|by| second(edge, by)));
     }
-    seconds.push(UnixSeconds((began.0 + ended.0) / 2));
-    seconds.push(UnixSeconds((ended.0 + stage.last.0) / 2));
+    seconds.push(UnixSeconds(u64::midpoint(began.0, ended.0)));
+    seconds.push(UnixSeconds(u64::midpoint(ended.0, stage.last.0)));
     seconds.sort_unstable();
     seconds.dedup();
     seconds

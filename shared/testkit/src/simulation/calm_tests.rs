@@ -190,3 +190,58 @@ async fn another_stream_has_another_name() {
     assert_ne!(table.table_id(), id);
     assert!(table.items().is_empty());
 }
+
+/// The simulated stream keeps the laws that every stream keeps.
+mod laws {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use highwater_domain::shard::StreamView;
+    use highwater_domain::stream_source::StreamSource;
+
+    use crate::conformance::stream_source::{StreamStage, every_law};
+    use crate::simulation::SimTable;
+
+    struct Stage(Arc<SimTable>);
+
+    #[async_trait]
+    impl StreamStage for Stage {
+        fn source(&self) -> &dyn StreamSource {
+            &*self.0
+        }
+
+        async fn stream(&self) -> String {
+            if self.0.stream_is_on() {
+                self.0.disable_stream();
+            }
+            self.0.enable_stream(StreamView::NewAndOldImages)
+        }
+
+        async fn put(&self, _stream_arn: &str, key: u32, n: u64) {
+            let key = format!("key-{key}");
+            let item = format!(r#"{{"id":{{"S":"{key}"}},"n":{{"N":"{n}"}}}}"#);
+            self.0.put_item(&key, &item);
+            let shard = self.0.open_shards()[0].clone();
+            if self.0.records_of(&shard).len() == 30 {
+                self.0.roll(&shard);
+            }
+        }
+
+        async fn trim(&self, _stream_arn: &str) -> bool {
+            for record in self.0.all_records() {
+                self.0.trim(&record.shard, usize::MAX / 2);
+            }
+            true
+        }
+
+        async fn disable(&self, _stream_arn: &str) -> bool {
+            self.0.disable_stream();
+            true
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_calm_table_keeps_the_laws_of_streams() {
+        every_law(&Stage(SimTable::calm("orders"))).await;
+    }
+}

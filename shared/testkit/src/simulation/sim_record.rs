@@ -75,10 +75,10 @@ impl Change<'_> {
             name_of.update(part.as_bytes());
             name_of.update([0]);
         }
-        let event_id: String = name_of.finalize()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest: [u8; 32] = name_of.finalize().into();
+        let [high, low] =
+            [0, 8].map(|at| u64::from_be_bytes(digest[at..at + 8].try_into().unwrap()));
+        let event_id = format!("{high:016x}{low:016x}");
         let text = format!(
             r#"{{"eventID":"{event_id}","eventName":"{name}","eventVersion":"1.1","eventSource":"aws:dynamodb","awsRegion":"eu-north-1","dynamodb":{{"ApproximateCreationDateTime":{},"Keys":{{"id":{{"S":{}}}}}{}{},"SequenceNumber":"{}","SizeBytes":26,"StreamViewType":{}}}}}"#,
             self.stamp,

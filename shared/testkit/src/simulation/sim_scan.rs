@@ -57,45 +57,54 @@ impl State {
     }
 }
 
-#[async_trait]
-impl TableScanner for SimTable {
-    async fn scan_page(&self, request: &ScanRequest) -> Result<Page, Failure> {
-        let refuse = |message: &str| {
+impl SimTable {
+    /// The places that one page of a request holds, and whether the segment ends with them.
+    fn page_places(&self, request: &ScanRequest) -> Result<(Vec<Place>, bool), Failure> {
+        let refuse = |kind, message: &str| {
             let name = request.table.clone();
-            Failure::new(FailureKind::Invalid, "Scan", name, message)
+            Err(Failure::new(kind, "Scan", name, message))
         };
+        let total = request.total_segments;
+        if request.segment >= total || request.limit == Some(0) {
+            let message = "no such segment, or a page of nothing";
+            return refuse(FailureKind::Invalid, message);
+        }
         let after = match &request.exclusive_start_key {
             None => None,
             Some(key) => match key.0.get("id") {
                 Some(KeyValue::S(id)) => Some((hash(id), id.clone())),
-                _ => return Err(refuse("the start key is none of this table's")),
+                _ => {
+                    return refuse(
+                        FailureKind::Invalid,
+                        "the start key is none of this table's",
+                    );
+                }
             },
         };
-        if request.segment >= request.total_segments || request.limit == Some(0) {
-            return Err(refuse("no such segment, or a page of nothing"));
+        let is_elsewhere = |(hash, _): &Place| segment_of(*hash, total) != request.segment;
+        if after.as_ref().is_some_and(is_elsewhere) {
+            let message = "the start key belongs to another segment";
+            return refuse(FailureKind::Invalid, message);
         }
-        let total = request.total_segments;
-        if after
-            .as_ref()
-            .is_some_and(|(hash, _)| segment_of(*hash, total) != request.segment)
-        {
-            return Err(refuse("the start key belongs to another segment"));
+        let mut state = self.locked();
+        if state.incarnation == 0 {
+            return refuse(FailureKind::NotFound, "the table is dropped");
         }
-        let (places, is_last) = {
-            let mut state = self.locked();
-            if state.incarnation == 0 {
-                let name = request.table.clone();
-                return Err(Failure::new(FailureKind::NotFound, "Scan", name, "dropped"));
-            }
-            state.scan_pages += 1;
-            let most = request.limit.map_or(usize::MAX, |limit| limit as usize);
-            let most = match self.nasty.wild {
-                true => most.min(state.random.usize(1..6)),
-                false => most.min(1000),
-            };
-            let after = after.as_ref();
-            state.places(request.segment, total, after, most)
+        state.scan_pages += 1;
+        let most = request.limit.map_or(usize::MAX, |limit| limit as usize);
+        let most = if self.nasty.wild {
+            most.min(state.random.usize(1..6))
+        } else {
+            most.min(1000)
         };
+        Ok(state.places(request.segment, total, after.as_ref(), most))
+    }
+}
+
+#[async_trait]
+impl TableScanner for SimTable {
+    async fn scan_page(&self, request: &ScanRequest) -> Result<Page, Failure> {
+        let (places, is_last) = self.page_places(request)?;
         let mut items = Vec::new();
         for place in &places {
             if self.nasty.wild {
@@ -103,11 +112,12 @@ impl TableScanner for SimTable {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let mut state = self.locked();
-            let stale = match request.consistent {
-                true => 0,
-                false => state.random.u64(..=self.nasty.stale_ms),
+            let age_ms = if request.consistent {
+                0
+            } else {
+                state.random.u64(..=self.nasty.stale_ms)
             };
-            items.extend(state.seen(place, self.time.now(), stale));
+            items.extend(state.seen(place, self.time.now(), age_ms));
         }
         let last = places
             .last()

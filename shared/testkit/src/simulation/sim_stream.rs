@@ -125,24 +125,14 @@ impl StreamSource for SimTable {
         state.iterators += 1;
         let issue = state.iterators;
         let stream = state.stream(stream_arn)?;
-        let found = stream
-            .shards
-            .get(shard)
-            .filter(|it| !it.is_gone(now, self.nasty));
-        let found = found.ok_or_else(|| StreamError::Gone(shard.to_string()))?;
+        let found = self.readable(stream, shard, now)?;
         let gone = found.gone(now, self.nasty);
         let index = match from {
             StartAt::WhatIsLeft => gone,
             StartAt::Position(position) => {
                 let Some(number) = number_of(position) else {
                     let text = "an iterator behind the end of a shard";
-                    return Err(Failure::new(
-                        FailureKind::Invalid,
-                        "GetShardIterator",
-                        shard.as_str(),
-                        text,
-                    )
-                    .into());
+                    return Err(invalid("GetShardIterator", shard.as_str(), text));
                 };
                 // Also a position right behind the last record that is gone: DynamoDB cannot tell that from a hole.
                 let last_gone = gone.checked_sub(1).map(|last| &found.records[last]);
@@ -167,70 +157,100 @@ impl StreamSource for SimTable {
         iterator: &ShardIterator,
         limit: u32,
     ) -> Result<RecordPage, StreamError> {
-        let now = self.time.now();
-        let invalid = |message: &str| {
-            let failure = Failure::new(
-                FailureKind::Invalid,
-                "GetRecords",
-                iterator.0.clone(),
-                message,
-            );
-            StreamError::Failed(failure)
-        };
+        let place = IteratorPlace::read(iterator)?;
         if !(1..=1000).contains(&limit) {
-            return Err(invalid("Limit is 1 to 1000"));
+            return Err(invalid("GetRecords", &iterator.0, "Limit is 1 to 1000"));
         }
-        let mut parts = iterator.0.split('|');
-        let mut part = || parts.next().ok_or_else(|| invalid("not an iterator"));
-        let (arn, shard, index) = (part()?, part()?, part()?);
-        let index: usize = index.parse().map_err(|_| invalid("not an iterator"))?;
-        let issued: u64 = part()?.parse().map_err(|_| invalid("not an iterator"))?;
-        let id: ShardId = shard.parse().map_err(|_| invalid("not an iterator"))?;
-
+        let now = self.time.now();
+        let (index, id) = (place.index, &place.shard);
         let mut state = self.locked();
         Self::ordered_error(&mut state, StreamCall::Records)?;
-        if now.0 - issued > ITERATOR_MS {
+        if now.0 - place.issued_ms > ITERATOR_MS {
             return Err(StreamError::IteratorExpired(id.to_string()));
         }
-        let is_ordered = state.empty_pages > 0;
-        state.empty_pages = state.empty_pages.saturating_sub(1);
-        let is_empty = is_ordered || state.random.u8(..100) < self.nasty.empty_percent;
-        let most = (limit as usize).min(self.nasty.page);
-        let most = match self.nasty.wild {
-            true => state.random.usize(1..=most),
-            false => most,
-        };
+        let most = self.page_size(&mut state, limit as usize);
         state.iterators += 1;
         let issue = state.iterators;
-        let stream = state.stream(arn)?;
-        let found = stream
-            .shards
-            .get(&id)
-            .filter(|it| !it.is_gone(now, self.nasty));
-        let found = found.ok_or_else(|| StreamError::Gone(id.to_string()))?;
-        let gone = found.gone(now, self.nasty);
-        if index < gone {
-            return Err(trimmed(&id, &found.records[index].sequence_number));
+        let stream = state.stream(&place.stream_arn)?;
+        let shard = self.readable(stream, id, now)?;
+        if index < shard.gone(now, self.nasty) {
+            return Err(trimmed(id, &shard.records[index].sequence_number));
         }
-        let visible = found.visible(now);
-        let until = visible.min(index + most).max(index);
-        let until = if is_empty { index } else { until };
-        let records: Vec<Bytes> = found.records[index..until]
-            .iter()
-            .map(|record| record.raw.clone())
-            .collect();
-        let is_over = found.closed_at.is_some() && until == found.records.len() && !is_empty;
+        let until = shard.visible(now).min(index + most.unwrap_or(0)).max(index);
+        let found = shard.records[index..until].iter();
+        let records: Vec<Bytes> = found.map(|record| record.raw.clone()).collect();
+        let is_read = shard.closed_at.is_some() && until == shard.records.len();
+        let is_over = is_read && most.is_some();
         self.trace.note(|| {
             let count = records.len();
             let over = if is_over { ", and that is the end" } else { "" };
             format!("GetRecords {id} from {index}: {count} records{over}")
         });
+        let arn = &place.stream_arn;
         let next = ShardIterator(format!("{arn}|{id}|{until}|{}|{issue}", now.0));
         Ok(RecordPage {
             records,
             next: (!is_over).then_some(next),
             answered_at: now,
         })
+    }
+}
+
+/// What an iterator says.
+struct IteratorPlace {
+    stream_arn: String,
+    shard: ShardId,
+    index: usize,
+    issued_ms: u64,
+}
+
+impl IteratorPlace {
+    fn read(iterator: &ShardIterator) -> Result<Self, StreamError> {
+        let parts: Vec<&str> = iterator.0.split('|').collect();
+        let read = || {
+            let [stream_arn, shard, index, issued_ms, _] = parts[..] else {
+                return None;
+            };
+            Some(Self {
+                stream_arn: stream_arn.to_owned(),
+                shard: shard.parse().ok()?,
+                index: index.parse().ok()?,
+                issued_ms: issued_ms.parse().ok()?,
+            })
+        };
+        read().ok_or_else(|| invalid("GetRecords", &iterator.0, "not an iterator"))
+    }
+}
+
+fn invalid(operation: &'static str, resource: &str, message: &str) -> StreamError {
+    Failure::new(FailureKind::Invalid, operation, resource, message).into()
+}
+
+impl SimTable {
+    /// The most records of the next page; `None` for an empty one, which says nothing.
+    fn page_size(&self, state: &mut State, limit: usize) -> Option<usize> {
+        let is_ordered = state.empty_pages > 0;
+        state.empty_pages = state.empty_pages.saturating_sub(1);
+        let is_empty = is_ordered || state.random.u8(..100) < self.nasty.empty_percent;
+        let most = limit.min(self.nasty.page);
+        let most = if self.nasty.wild {
+            state.random.usize(1..=most)
+        } else {
+            most
+        };
+        (!is_empty).then_some(most)
+    }
+
+    /// A shard that can be read, which those are not whose records are all gone.
+    fn readable<'a>(
+        &self,
+        stream: &'a Stream,
+        id: &ShardId,
+        now: UnixMillis,
+    ) -> Result<&'a SimShard, StreamError> {
+        let found = stream.shards.get(id);
+        let found = found.filter(|shard| !shard.is_gone(now, self.nasty));
+        found.ok_or_else(|| StreamError::Gone(id.to_string()))
     }
 }
 

@@ -234,6 +234,11 @@ impl SimTable {
         self.write(key, Some(item(key, value)))
     }
 
+    /// Writes an item given as DynamoDB JSON, whose `id` is `key`.
+    pub fn put_item(&self, key: &str, item: &str) -> Option<Written> {
+        self.write(key, Some(Bytes::copy_from_slice(item.as_bytes())))
+    }
+
     /// Deletes an item. `None` if it is not there.
     pub fn delete(&self, key: &str) -> Option<Written> {
         self.write(key, None)
