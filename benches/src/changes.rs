@@ -291,7 +291,9 @@ mod tests {
                 }
                 if next == number + 1 {
                     let mut sum = ItemSum::default();
-                    now.values().for_each(|item| sum.add(item));
+                    for item in now.values() {
+                        sum.add(item);
+                    }
                     assert_eq!(
                         changes.expected(changes.stamp(number), table.item_sum()),
                         sum

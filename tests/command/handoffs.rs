@@ -45,10 +45,10 @@ async fn with_stream_enables_one_and_every_place_tells_of_the_handoff() {
     let handoff = metadata.handoff().unwrap().unwrap();
     assert_eq!(handoff.stream_arn, live.stream_arn().await);
     assert_eq!(handoff.beginnings().count(), 3, "one per lineage");
-    let line = info(&live, &id).await;
+    let shown = info(&live, &id).await;
     assert!(
-        line.contains(&handoff.stream_label) && line.contains("begins with 3"),
-        "{line}"
+        shown.contains(&handoff.stream_label) && shown.contains("begins with 3"),
+        "{shown}"
     );
     // From now on it is used unasked.
     let planned = backup(&live, &["--dry-run"]).await.done();

@@ -22,7 +22,7 @@ use highwater_testkit::generate::KeyShape;
 use highwater_testkit::tables::NewTable;
 use serde_json::Value;
 
-use super::stage::{Stage, TABLE, TO, keys_below};
+use super::stage::{Stage, TABLE, TO, keys_below, until};
 
 /// Shards that end after a hundred records, so that a small test has a lineage.
 pub const ROLLING: StreamShape = StreamShape {
@@ -211,8 +211,12 @@ impl LiveStage {
     /// The mark as the bucket tells it.
     pub async fn mark(&self) -> Option<PublishedMark> {
         let key = Self::place().mark(&self.label().await);
-        let body = self.stage.bucket().read(&key).await.unwrap()?;
-        Some(serde_json::from_slice(&body).unwrap())
+        let bucket = self.stage.bucket();
+        let body = until("the mark can be read", async || {
+            // It is replaced all the time, and the engine's checksum of it is for a moment that of the one before.
+            bucket.read(&key).await.ok()
+        });
+        Some(serde_json::from_slice(&body.await?).unwrap())
     }
 
     /// The mark of this moment, and what the log holds at this moment or a little later.

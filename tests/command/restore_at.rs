@@ -236,7 +236,7 @@ async fn a_materialized_second_is_verified_listed_and_restored() {
     let at = lived.seconds()[3];
     let states = "s3://backups/states";
     let text = at.to_rfc3339();
-    let make = [
+    let begin = [
         "materialize",
         TABLE,
         "--from",
@@ -249,7 +249,7 @@ async fn a_materialized_second_is_verified_listed_and_restored() {
         states,
     ];
     let planned = stage
-        .run(&[&make[..], &["--dry-run"]].concat())
+        .run(&[&begin[..], &["--dry-run"]].concat())
         .await
         .done();
     assert!(planned.stdout.contains("a new snapshot"), "{planned:#?}");
@@ -259,7 +259,7 @@ async fn a_materialized_second_is_verified_listed_and_restored() {
             .is_empty()
     );
     let tables = stage.tables().await;
-    let told = stage.run(&[&make[..], &["--json"]].concat()).await.done();
+    let told = stage.run(&[&begin[..], &["--json"]].concat()).await.done();
     let made: Value = told.json();
     assert_eq!(
         (&made["status"], &made["at"]),

@@ -211,9 +211,8 @@ mod laws {
         }
 
         async fn stream(&self) -> String {
-            if self.0.stream_is_on() {
-                self.0.disable_stream();
-            }
+            // The same item in an older stream would make the write no change.
+            self.0.drop_and_create();
             self.0.enable_stream(StreamView::NewAndOldImages)
         }
 
