@@ -24,6 +24,7 @@ mod command {
     mod extreme_items;
     mod follows;
     mod full_disk;
+    mod history;
     mod handoffs;
     mod kills;
     mod live_stage;

@@ -36,7 +36,7 @@ pub use self::existing::{Delete, Info, Named};
 
 const EXAMPLES: &str = "\
 Examples:
-  highwater demo                                        a whole backup on this machine
+  highwater demo                                        see it all happen on this machine
   highwater backup orders --to s3://my-bucket/backups   back up a table
   highwater backup orders --to file:///var/backups --read-percent 20
   highwater backup --resume 01768385930622-efd1a093     go on with one that was stopped
@@ -265,7 +265,7 @@ pub enum Command {
     Info(Info),
     /// Delete a backup: its parts first, its metadata last.
     Delete(Delete),
-    /// Watch a backup happen on this machine: embedded engines, a killed worker, a resume, a comparison.
+    /// Watch it happen on this machine: a backup while the table is written to, its change log, restores to three seconds.
     Demo(Demo),
 }
 
@@ -286,7 +286,7 @@ pub struct Demo {
     /// Items to fill the table with.
     #[arg(long, env = "HIGHWATER_DEMO_ITEMS", default_value_t = 6000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     pub items: u32,
-    /// Folder for the backup; a new one among the temporary files by default.
+    /// Folder for the backup and its log; a new one among the temporary files by default.
     #[arg(long, env = "HIGHWATER_DEMO_DIR", value_name = "PATH")]
     pub dir: Option<PathBuf>,
 }

@@ -56,7 +56,7 @@ pub async fn until_stopped<T>(
             signal = signals.next() => {
                 let Some(again) = signal else {
                     console.say("stopping: what was read is being written, and its shards are handed over (again to quit at once)");
-                    return Err(CliError::Signal { name: "SIGTERM", code: 143, job: None });
+                    continue;
                 };
                 return Err(CliError::Signal { name: again.name, code: again.code, job: None });
             }

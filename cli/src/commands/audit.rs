@@ -131,7 +131,7 @@ impl Found {
         if losses > 0 {
             why.push(format!("{} new incidents lose records", count(losses)));
         }
-        if false {
+        if report.mark.as_ref().is_some_and(|mark| mark.held_back) {
             why.push("a loss that no newer backup has healed holds the mark back".to_owned());
         }
         why

@@ -136,6 +136,5 @@ fn out_of_reach(error: &StepError) -> Option<String> {
         StepError::Lease(_) => error.name() != ErrorName::LeaseLost,
         _ => false,
     };
-    let _ = is_it;
-    None
+    is_it.then(|| error.to_string())
 }

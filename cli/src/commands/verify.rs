@@ -85,18 +85,18 @@ async fn verify(
         Vec::new()
     };
     let breaks = log::breaks(&logs);
-    let value = json!({
+    let mut value = json!({
         "backup": catalog.url,
         "kind": catalog.kind,
         "good": report.is_good() && breaks == 0,
         "report": report,
-        "logs": logs,
         "seconds": elapsed,
     });
     let title = format!("{} at {}", catalog.kind.as_str(), catalog.url);
     let mut story = text(&title, &report, elapsed);
     if !logs.is_empty() {
         story = format!("{story}\n{}", log::text(&logs));
+        value["logs"] = json!(logs);
     }
     console.result(&story, &value);
     judge(&title, &report, breaks)

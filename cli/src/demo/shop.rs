@@ -91,7 +91,7 @@ impl Truth {
         for change in self.changes.iter().filter(|change| change.second <= at.0) {
             match &change.item {
                 Some(item) => items.insert(change.key.clone(), item.clone()),
-                None => items.get(&change.key).cloned(),
+                None => items.remove(&change.key),
             };
         }
         TruthItems {

@@ -23,7 +23,7 @@ use crate::long_keys::{FiledAs, fits, remove_if_there};
 
 #[derive(Debug)]
 pub(crate) struct AtomicS3 {
-    files: FileSystem,
+    files: Arc<FileSystem>,
     root: PathBuf,
     locks: KeyLocks,
 }
@@ -35,7 +35,7 @@ impl AtomicS3 {
             source: std::io::Error::other(format!("{error:?}")),
         })?;
         Ok(Self {
-            files,
+            files: Arc::new(files),
             root: root.to_owned(),
             locks: KeyLocks::default(),
         })
@@ -121,6 +121,28 @@ impl KeyLocks {
 
 type Answer<T> = S3Result<S3Response<T>>;
 
+/// Puts an object that nobody else works on.
+async fn put_alone(
+    store: &FileSystem,
+    root: &Path,
+    path: &Path,
+    filed: &FiledAs,
+    req: S3Request<PutObjectInput>,
+) -> Answer<PutObjectOutput> {
+    let was_there = path.is_file();
+    filed.prepare(root, path).map_err(broken)?;
+    let answer = store.put_object(req).await;
+    if answer.is_ok() {
+        filed.reveal(root, path).map_err(broken)?;
+    } else if filed.is_by_hash() {
+        filed.take_back(root, path).map_err(broken)?;
+    } else if !was_there && path.is_file() {
+        // The object was in place before its checksum was found to be wrong.
+        filed.remove(root).map_err(broken)?;
+    }
+    answer
+}
+
 #[async_trait]
 impl S3 for AtomicS3 {
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
@@ -128,20 +150,17 @@ impl S3 for AtomicS3 {
         let path = self.object(&bucket, &key)?;
         let filed = FiledAs::of(&bucket, &key);
         (req.input.bucket, req.input.key) = (filed.bucket.clone(), filed.key.clone());
-        let lock = self.locks.of(&bucket, &key);
-        let _alone = lock.write().await;
-        let was_there = path.is_file();
-        filed.prepare(&self.root, &path).map_err(broken)?;
-        let answer = self.files.put_object(req).await;
-        if answer.is_ok() {
-            filed.reveal(&self.root, &path).map_err(broken)?;
-        } else if filed.is_by_hash() {
-            filed.take_back(&self.root, &path).map_err(broken)?;
-        } else if !was_there && path.is_file() {
-            // The object was in place before its checksum was found to be wrong.
-            filed.remove(&self.root).map_err(broken)?;
-        }
-        answer
+        let alone = self.locks.of(&bucket, &key).write_owned().await;
+        let (store, root) = (Arc::clone(&self.files), self.root.clone());
+        // A task of its own: the request of a client that dies ends with its connection, and S3 replaces an object whole
+        // or not at all, its checksum with it.
+        let putting = tokio::spawn(async move {
+            let _alone = alone;
+            put_alone(&store, &root, &path, &filed, req).await
+        });
+        putting
+            .await
+            .map_err(|error| s3_error!(InternalError, "{}", error))?
     }
 
     async fn complete_multipart_upload(

@@ -5,6 +5,7 @@
 )]
 
 use std::path::Path;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
@@ -302,6 +303,35 @@ async fn a_refused_upload_leaves_nothing() {
         .send()
         .await;
     assert!(head.unwrap_err().into_service_error().is_not_found());
+}
+
+/// The client of a request may die while it is answered: the object is the old one or the new one, with its checksum.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_that_is_given_up_is_done_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, client) = bucket(folder.path()).await;
+    let (mut whole, mut given_up) = (0, 0);
+    for number in 0..300_u64 {
+        // A client of its own, so that the connection dies with the request.
+        let mortal = s3(&server);
+        let body = ByteStream::from(vec![b'x'; 100 + usize::try_from(number).unwrap()]);
+        let put = mortal.put_object().bucket("backups").key("mark.json");
+        let put = put.checksum_algorithm(ChecksumAlgorithm::Sha256).body(body);
+        let patience = Duration::from_micros(500 + number % 100 * 60);
+        given_up += u32::from(tokio::time::timeout(patience, put.send()).await.is_err());
+        drop(mortal);
+        let got = client.get_object().bucket("backups").key("mark.json");
+        let got = got.checksum_mode(ChecksumMode::Enabled).send().await;
+        if let Ok(object) = got {
+            let read = object.body.collect().await;
+            read.unwrap_or_else(|error| panic!("after replacement {number}: {error:?}"));
+            whole += 1;
+        }
+    }
+    assert!(
+        whole > 100 && given_up > 10,
+        "{whole} read, {given_up} given up"
+    );
 }
 
 #[tokio::test]
