@@ -24,8 +24,8 @@ mod command {
     mod extreme_items;
     mod follows;
     mod full_disk;
-    mod history;
     mod handoffs;
+    mod history;
     mod kills;
     mod live_stage;
     mod live_statuses;
