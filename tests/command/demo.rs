@@ -10,12 +10,20 @@ use super::stage::{Stage, finish};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_succeeds_and_leaves_a_sealed_backup() {
     let stage = Stage::start().await;
-    let folder = stage.folder.path().join("demo");
-    let mut command = stage.bare(highwater_tests::binaries::path("highwater"));
-    command
-        .args(["demo", "--items", "3000", "--json", "--dir"])
-        .arg(&folder);
-    let told = finish(command).await.done();
+    let mut tries = 0;
+    let (folder, told) = loop {
+        tries += 1;
+        let folder = stage.folder.path().join(format!("demo-{tries}"));
+        let mut command = stage.bare(highwater_tests::binaries::path("highwater"));
+        command
+            .args(["demo", "--items", "3000", "--json", "--dir"])
+            .arg(&folder);
+        let told = finish(command).await;
+        // The demo must know to which side of a second a change belongs. Beside many other tests it may not, and says so.
+        if tries == 4 || !told.stderr.contains("no second's end is sharp") {
+            break (folder, told.done());
+        }
+    };
     let result: Value = told.json();
     assert_eq!(result["equal"], true);
     let restored = result["restored"].as_array().unwrap();
