@@ -25,7 +25,6 @@ mod command {
     mod follows;
     mod full_disk;
     mod handoffs;
-    mod history;
     mod kills;
     mod live_stage;
     mod live_statuses;

@@ -12,6 +12,7 @@ mod contracts {
     mod error_names;
     mod function_names;
     mod payloads;
+    mod promises;
     mod sample_events;
     mod template;
 }

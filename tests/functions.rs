@@ -11,8 +11,11 @@ mod functions {
     mod crash;
     mod deadlines;
     mod errors;
+    mod live_account;
     mod local_mapping;
+    mod mapped_seconds;
     mod race;
+    mod restore_stack;
     mod sample_events;
     mod whole_backup;
     mod whole_log;

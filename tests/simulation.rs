@@ -21,6 +21,7 @@ mod simulation {
     mod evidence;
     mod log_invariants;
     mod mapping;
+    mod murmur;
     mod mutations;
     mod plan;
     mod processes;
@@ -28,6 +29,7 @@ mod simulation {
     mod readers;
     mod run;
     mod runner;
+    mod scenario;
     mod seeds;
     mod snapshot_invariants;
     mod world;

@@ -21,8 +21,8 @@ use highwater_testkit::generate::KeyShape;
 use highwater_testkit::tables::NewTable;
 use serde_json::Value;
 
-pub use super::history::{History, Writer};
 use super::stage::{Stage, TABLE, TO, keys_below, until};
+pub use highwater_testkit::write_history::{History, Writer};
 
 /// Shards that end after a hundred records, so that a small test has a lineage.
 pub const ROLLING: StreamShape = StreamShape {
@@ -256,7 +256,7 @@ impl LiveStage {
 
     /// A writer of its own keys, `name` first in each.
     pub fn writer(&self, name: &str, seed: u64) -> Writer {
-        Writer::new(self.stage.direct.clone(), name, seed)
+        Writer::new(self.stage.direct.clone(), TABLE, name, seed)
     }
 }
 

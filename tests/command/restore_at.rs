@@ -340,4 +340,18 @@ async fn verify_finds_a_record_that_the_log_lost() {
     let first = &report["logs"][0]["broken"][0];
     assert!(first["key"].as_str().unwrap().contains("pk"), "{report}");
     assert_ne!(first["after"], first["before"]);
+
+    // On record, it is a loss: told apart here, and in the way of restores that need it.
+    let recording = [&verify[..], &["--record-breaks"]].concat();
+    let recorded = stage.run(&recording).await;
+    assert_eq!(recorded.code, Some(3), "{recorded:#?}");
+    assert!(recorded.stderr.contains("on record"), "{recorded:#?}");
+    let told = stage.run(&verify).await.done().json();
+    assert!(told["logs"][0]["explained"].as_u64() > Some(0), "{told}");
+    let at = first["between"][1].as_u64().unwrap();
+    let at = UnixSeconds(at).to_rfc3339();
+    let restore = ["restore", TABLE, "--from", TO, "--at", &at, "--to", "never"];
+    let refused = stage.run(&restore).await;
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(refused.stderr.contains("chain-break"), "{refused:#?}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use highwater_tests::checkout;
 
@@ -129,26 +129,6 @@ fn a_function_depends_on_its_shell_its_step_and_the_runtime_only() {
     }
 }
 
-/// Every Rust file of the workspace.
-fn rust_files() -> Vec<PathBuf> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    for folder in ["cli", "functions", "shared", "tests"] {
-        walk(&checkout::path(folder), &mut found);
-    }
-    assert!(found.len() > 50, "the walk found {} files", found.len());
-    found
-}
-
 /// A file of tests only: its length is the number of its cases.
 fn is_tests_only(path: &Path) -> bool {
     let parts: Vec<_> = path
@@ -163,7 +143,8 @@ fn is_tests_only(path: &Path) -> bool {
 
 #[test]
 fn no_file_is_longer_than_400_lines_before_its_tests() {
-    let long: Vec<String> = rust_files()
+    let long: Vec<String> = checkout::rust_files()
+        .unwrap()
         .into_iter()
         .filter(|path| !is_tests_only(path))
         .filter_map(|path| {
@@ -186,7 +167,7 @@ fn no_file_or_module_has_a_name_that_says_nothing() {
         ];
         name.split('_').any(|word| words.contains(&word))
     };
-    for path in rust_files() {
+    for path in checkout::rust_files().unwrap() {
         let named = path
             .strip_prefix(checkout::path(""))
             .unwrap()

@@ -228,7 +228,7 @@ impl LocalMapping {
         if self.happens(self.mischief.killed) {
             self.deliveries.killed += 1;
             let function = Arc::clone(&self.function);
-            let lives_for = Duration::from_millis(self.random.u64(..25));
+            let lives_for = Duration::from_millis(self.random.u64(..10));
             let killing = async {
                 tokio::time::sleep(lives_for).await;
                 function.kill().await

@@ -1,85 +1,22 @@
 //! The restore's deployed definition, walked over its deployed programs.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
-use highwater_asl::{
-    Event, Execution, ExecutionFailed, Options, StateMachine, TaskError, Tasks, walk,
-};
+use highwater_asl::{Event, Options};
 use highwater_domain::budget::Clock as _;
 use highwater_domain::mark::UnixSeconds;
 use highwater_lambda::SystemClock;
 use highwater_local::StreamShape;
 use highwater_testkit::canonical::canonical;
 use highwater_testkit::clients;
-use highwater_testkit::runtime_api::Function;
-use highwater_tests::checkout;
 use serde_json::{Value, json};
 
 use super::account::{Account, BUCKET, LONG, PREFIX, TABLE, at_once, event, request};
+use super::restore_stack::RestoreStack;
 
 const TARGET: &str = "orders-restored";
-
-/// The restore's functions, as Step Functions calls them.
-struct RestoreStack {
-    plan: Function,
-    scatter: Function,
-    fold: Function,
-    load: Function,
-    finalize: Function,
-    limit: Duration,
-}
-
-impl RestoreStack {
-    fn of(account: &Account) -> Self {
-        Self {
-            plan: account.function("plan-restore"),
-            scatter: account.function("scatter-log"),
-            fold: account.function("fold-log"),
-            load: account.function("load-part"),
-            finalize: account.function("finalize-restore"),
-            limit: LONG,
-        }
-    }
-
-    async fn execute(&self, request: Value, options: Options) -> Result<Value, ExecutionFailed> {
-        let text = checkout::text("statemachine/restore.asl.json").unwrap();
-        let arns = [
-            ("PlanRestoreFunctionArn", "plan-restore"),
-            ("ScatterLogFunctionArn", "scatter-log"),
-            ("FoldLogFunctionArn", "fold-log"),
-            ("LoadPartFunctionArn", "load-part"),
-            ("FinalizeRestoreFunctionArn", "finalize-restore"),
-        ];
-        let arns: BTreeMap<String, String> =
-            arns.map(|(name, value)| (name.into(), value.into())).into();
-        let machine = StateMachine::parse(&text, &arns).unwrap();
-        let execution = Execution {
-            id: format!("execution-{:016x}", fastrand::u64(..)),
-            start_time: SystemClock.now().to_rfc3339(),
-        };
-        walk(&machine, request, &execution, self, &options).await
-    }
-}
-
-#[async_trait]
-impl Tasks for RestoreStack {
-    async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError> {
-        let function = match function {
-            "plan-restore" => &self.plan,
-            "scatter-log" => &self.scatter,
-            "fold-log" => &self.fold,
-            "load-part" => &self.load,
-            "finalize-restore" => &self.finalize,
-            other => panic!("the state machine calls {other}"),
-        };
-        let answer = function.invoke(payload, self.limit).await;
-        answer.map_err(|error| TaskError::new(&error.error_type, error.body().to_string()))
-    }
-}
 
 /// An account with a backup of `items` items in small parts; gives the backup's URL, too.
 async fn backed_up(items: u64) -> (Account, String) {

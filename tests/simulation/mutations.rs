@@ -16,7 +16,7 @@ use highwater_domain::object_store::{
     Creation, ListPage, NewObject, ObjectFacts, ObjectStore, Stores,
 };
 use highwater_domain::scan::{Page, ScanRequest, TableScanner};
-use highwater_domain::shard::{Shard, ShardId, StreamListing, StreamStatus};
+use highwater_domain::shard::{Shard, ShardId, StreamListing, StreamStatus, StreamView};
 use highwater_domain::stream_source::{
     RecordPage, ShardIterator, StartAt, StreamError, StreamSource,
 };
@@ -283,6 +283,7 @@ fn caught(mutation: Mutation, by: &[&str], prepare: impl Fn(&mut Plan)) {
     for seed in 0..2_000 {
         let mut plan = Plan::of(seed);
         plan.disaster = None;
+        plan.view = StreamView::NewAndOldImages;
         prepare(&mut plan);
         let unchanged = plan;
         plan.mutation = Some(mutation);

@@ -89,7 +89,7 @@ impl Plan {
         };
         Self {
             seed,
-            view: StreamView::NewAndOldImages,
+            view: view(seed),
             nasty,
             trouble,
             writes: random.u32(20..160),
@@ -102,6 +102,14 @@ impl Plan {
             disaster,
             mutation: None,
         }
+    }
+}
+
+/// Drawn by itself, so that seeds that were once looked at stay what they are but for this.
+fn view(seed: u64) -> StreamView {
+    match fastrand::Rng::with_seed(seed ^ 0x71E3).u32(..8) {
+        0 => StreamView::NewImage,
+        _ => StreamView::NewAndOldImages,
     }
 }
 

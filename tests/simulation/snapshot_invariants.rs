@@ -6,6 +6,7 @@ use bytes::Bytes;
 use highwater_domain::key::Key;
 use highwater_domain::mark::{Grade, UnixSeconds};
 use highwater_domain::part::Digests;
+use highwater_domain::shard::StreamView;
 use highwater_domain::snapshot::{PartRow, Status};
 use highwater_testkit::simulation::Version;
 
@@ -150,7 +151,8 @@ pub fn promised(evidence: &Evidence, sealed: &Sealed, log: &StreamLog) -> Vec<Un
         let reaches = if sealed.is_forward(at) {
             mark >= at
         } else {
-            mark >= until && at.0 >= log_from
+            // Without old images there is no way back.
+            evidence.plan.view == StreamView::NewAndOldImages && mark >= until && at.0 >= log_from
         };
         reaches && log.losses(from, until).is_empty()
     };

@@ -60,3 +60,27 @@ pub fn entries(relative: &str) -> Result<Vec<String>, CheckoutError> {
     names.sort();
     Ok(names)
 }
+
+/// The paths of every Rust file of the workspace, in order.
+pub fn rust_files() -> Result<Vec<PathBuf>, CheckoutError> {
+    let mut folders: Vec<PathBuf> = ["benches", "cli", "functions", "shared", "tests"]
+        .map(path)
+        .into();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let failed = |source| CheckoutError::Io {
+            path: folder.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -2,3 +2,4 @@
 
 pub mod binaries;
 pub mod checkout;
+pub mod test_names;

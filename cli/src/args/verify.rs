@@ -40,6 +40,9 @@ pub struct Verify {
     /// Read the change log beside the backup again, too: old images against new ones, key by key.
     #[arg(long, env = "HIGHWATER_VERIFY_CHANGE_LOG", value_parser = yes_or_no(), action = ArgAction::SetTrue, conflicts_with = "table")]
     pub change_log: bool,
+    /// Put breaks of the change log on record as losses: no restore goes through them until a later snapshot heals them.
+    #[arg(long, env = "HIGHWATER_VERIFY_RECORD_BREAKS", value_parser = yes_or_no(), action = ArgAction::SetTrue, requires = "change_log")]
+    pub record_breaks: bool,
     #[command(flatten)]
     pub reading: Reading,
     #[command(flatten)]

@@ -59,7 +59,7 @@ pub async fn run(
     budget: Budget,
 ) -> Result<FoldOutput, StepError> {
     let record = restore_status::running(deps, &input.restore_id).await?;
-    let merge = merge_of(&record)?;
+    let merge = merge_of(deps, &record)?;
     let done = fold(deps, &merge, input.bucket, budget).await?;
     check_stop(deps, &record, done)?;
     let next = record.bucket_after(input.bucket).filter(|_| done);

@@ -75,6 +75,7 @@ pub mod polled;
 mod print_table;
 pub mod publish_mark;
 pub mod read_snapshot;
+pub mod record_breaks;
 pub mod rejects;
 pub mod request;
 pub mod restore_deps;

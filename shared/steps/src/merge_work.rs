@@ -48,6 +48,29 @@ impl Default for MergeLimits {
     }
 }
 
+impl MergeLimits {
+    /// Bytes of changes that all workers of one process gather together, as long as each has the least that is worth a
+    /// run.
+    const GATHERED_TOGETHER: usize = 64 << 20;
+
+    /// Smaller runs are crumbs.
+    const GATHERED_AT_LEAST: usize = 8 << 20;
+
+    /// What each of so many workers of one process may take.
+    ///
+    /// How much is gathered does not show in what is folded. How a bucket is cut into pieces does: `fold_bytes` is the
+    /// same for all, so that a restore may be gone on with by any number of workers.
+    #[must_use]
+    pub fn for_workers(workers: u32) -> Self {
+        let most = Self::default();
+        let part = Self::GATHERED_TOGETHER / workers.max(1) as usize;
+        Self {
+            gather_bytes: part.clamp(Self::GATHERED_AT_LEAST, most.gather_bytes),
+            ..most
+        }
+    }
+}
+
 /// A work folder in its store.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
@@ -147,14 +170,17 @@ impl Work {
 }
 
 /// What a restore's record says of its merge.
-pub(crate) fn merge_of(record: &RestoreRecord) -> Result<Merge<'_>, StepError> {
+pub(crate) fn merge_of<'a>(
+    deps: &RestoreDeps,
+    record: &'a RestoreRecord,
+) -> Result<Merge<'a>, StepError> {
     let point = record.point.as_ref().ok_or_else(|| {
         StepError::InvalidInput(format!("restore {} is not one to a second", record.id))
     })?;
     Ok(Merge {
         point,
         key_schema: &record.key_schema,
-        limits: MergeLimits::default(),
+        limits: MergeLimits::for_workers(deps.pace.workers_here(record.concurrency)),
     })
 }
 
@@ -203,5 +229,18 @@ pub async fn clear_work(deps: &RestoreDeps, point: &RestorePoint) -> Result<u64,
             work.store.delete(some).await.map_err(StepError::Store)?;
             deleted += some.len() as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_of_one_process_share_what_may_be_gathered() {
+        let gathered = |workers| MergeLimits::for_workers(workers).gather_bytes >> 20;
+        assert_eq!([0, 1, 4, 8, 100].map(gathered), [48, 48, 16, 8, 8]);
+        let folds = [1, 64].map(|workers| MergeLimits::for_workers(workers).fold_bytes);
+        assert_eq!(folds[0], folds[1]);
     }
 }

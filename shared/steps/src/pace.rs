@@ -70,6 +70,15 @@ impl Pace {
         }
     }
 
+    /// How many of `concurrency` workers run in this process.
+    #[must_use]
+    pub fn workers_here(&self, concurrency: u32) -> u32 {
+        match self.share {
+            Share::Process => concurrency.max(1),
+            Share::Invocation => 1,
+        }
+    }
+
     /// Waits until a request that will cost about `estimate` units may start.
     ///
     /// `false` if that would be past the budget or a stop was asked for: the request must not be sent.

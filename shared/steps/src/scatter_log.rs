@@ -62,7 +62,7 @@ pub async fn run(
     budget: Budget,
 ) -> Result<ScatterOutput, StepError> {
     let record = restore_status::running(deps, &input.restore_id).await?;
-    let merge = merge_of(&record)?;
+    let merge = merge_of(deps, &record)?;
     let done = scatter(deps, &merge, input.shard, budget).await?;
     check_stop(deps, &record, done)?;
     let next = record.shard_after(input.shard).filter(|_| done);

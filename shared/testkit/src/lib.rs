@@ -43,3 +43,4 @@ pub mod stepped;
 mod table_rules;
 pub mod tables;
 mod unprocessed;
+pub mod write_history;

@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use highwater_domain::backup_source::{Catalog, SourceLocation};
+use highwater_domain::budget::Clock as _;
 use highwater_domain::restore_point::TablePlace;
+use highwater_lambda::SystemClock;
+use highwater_steps::record_breaks::record_breaks;
 use highwater_steps::verify_log::{self, LogReport, LogTotals};
 
 use crate::args::Global;
@@ -37,6 +40,17 @@ pub(super) async fn verify(
     let reports = verify_log::verify(&store, &place.log(), schema, &folder, observe).await;
     drop(display);
     let reports = reports?;
+    if args.record_breaks {
+        for report in &reports {
+            let now = SystemClock.now();
+            let new = record_breaks(&store, &place.log(), report, now).await?;
+            console.say(&format!(
+                "log of stream {}: {} breaks are new on record",
+                report.stream_label,
+                count(new)
+            ));
+        }
+    }
     if reports.is_empty() {
         let log = store.url(&place.log().root());
         return Err(usage(format!("there is no change log at {log}")));
@@ -84,7 +98,10 @@ pub(super) fn text(reports: &[LogReport]) -> String {
         }
         let more = report.breaks.saturating_sub(report.broken.len() as u64);
         if more > 0 {
-            lines.push(format!("  and {} more breaks", count(more)));
+            lines.push(format!(
+                "  and {} more breaks; --record-breaks puts the named ones on record, and the next run names others",
+                count(more)
+            ));
         }
         if report.explained > 0 {
             lines.push(format!(

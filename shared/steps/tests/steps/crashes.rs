@@ -55,7 +55,7 @@ async fn a_crash_at_any_call_costs_nothing_but_time() {
 
 /// The same with a resume by another execution, as `--resume` does it after a crash.
 #[tokio::test]
-async fn a_resume_after_a_crash_at_any_call_completes_the_snapshot() {
+async fn mu_18_a_resume_after_a_crash_at_any_call_completes_the_snapshot() {
     for nth in 1.. {
         let stage = Stage::of_items(220);
         let failing = Arc::new(Failing::crash(nth, Moment::After));

@@ -178,7 +178,7 @@ async fn case_05_another_table_of_the_same_name_aborts_scan_and_seal() {
 
 /// Case 16: a scan that goes on after thirty hours. Whether somebody has read the stream decides.
 #[tokio::test(start_paused = true)]
-async fn case_16_a_resume_after_thirty_hours_needs_somebody_who_has_read_the_stream() {
+async fn mu_17_case_16_a_resume_after_thirty_hours_needs_somebody_who_has_read_the_stream() {
     for (asked, followed) in [(true, true), (true, false), (false, true), (false, false)] {
         let world = World::with(BOTH).await;
         let request = BackupRequest {

@@ -7,6 +7,7 @@ use highwater_domain::incident::{INCIDENT_VERSION, Incident, IncidentKind};
 use highwater_domain::log_place::LogPlace;
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::object_store::{NewObject, ObjectStore};
+use highwater_steps::record_breaks::record_breaks;
 use highwater_steps::verify_log::{LogReport, verify};
 use highwater_steps::{ErrorName, StepError};
 use highwater_testkit::fake_table::string_key;
@@ -107,6 +108,23 @@ async fn a_lost_record_is_told_by_its_neighbours_unless_an_incident_explains_it(
     stage
         .put_new(place().incident(&label, "gap-1"), &incident)
         .await;
+    let explained = report(&stage).await.unwrap();
+    assert_eq!((explained.breaks, explained.explained), (0, 1));
+}
+
+/// Breaks that are put on record are losses like any other, and are put there once.
+#[tokio::test(start_paused = true)]
+async fn a_break_that_is_put_on_record_is_a_loss_between_its_two_records() {
+    let stage = SecondStage::with_history().await;
+    let lost = inner(&stage);
+    lose(&stage, |number| number == lost.sequence_number.as_str()).await;
+    let found = report(&stage).await.unwrap();
+    let store: Arc<dyn ObjectStore> = stage.store.clone();
+    for new in [1, 0] {
+        let seen_at = stage.table.time().now();
+        let recorded = record_breaks(&store, &place(), &found, seen_at).await;
+        assert_eq!(recorded.unwrap(), new);
+    }
     let explained = report(&stage).await.unwrap();
     assert_eq!((explained.breaks, explained.explained), (0, 1));
 }

@@ -8,15 +8,16 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use fastrand::Rng;
 use highwater_domain::mark::UnixSeconds;
 
-use super::stage::TABLE;
-
 /// One change, and the moments between which it was made.
 #[derive(Clone, Debug)]
 pub struct Written {
+    /// The item's `pk`.
     pub key: String,
-    /// `None`: deleted.
+    /// Its `value`; `None`: deleted.
     pub value: Option<String>,
+    /// Right before the request.
     pub began: SystemTime,
+    /// Right after the answer.
     pub ended: SystemTime,
 }
 
@@ -31,12 +32,20 @@ fn second(at: SystemTime) -> u64 {
 
 impl History {
     /// How many changes were made.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What the table was after the second `at`, which DynamoDB stamps a change with while it is made. `None` where a change
     /// was under way at the end of that second, so that only DynamoDB knows.
+    #[must_use]
     pub fn at(&self, at: UnixSeconds) -> Option<BTreeMap<String, String>> {
         let mut items = BTreeMap::new();
         for written in self.0.lock().unwrap().iter() {
@@ -55,6 +64,7 @@ impl History {
     }
 
     /// The history of several writers, who share no keys.
+    #[must_use]
     pub fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         let merged = Self::default();
         for history in all {
@@ -66,8 +76,10 @@ impl History {
 }
 
 /// Inserts, updates, deletes and re-inserts a few items over and over.
+#[derive(Debug)]
 pub struct Writer {
     client: aws_sdk_dynamodb::Client,
+    table: String,
     name: String,
     random: Rng,
     history: History,
@@ -87,10 +99,12 @@ async fn keep_off_the_edge() {
 const KEYS: u32 = 40;
 
 impl Writer {
-    /// A writer of its own keys, `name` first in each.
-    pub fn new(client: aws_sdk_dynamodb::Client, name: &str, seed: u64) -> Self {
+    /// A writer of `table`, whose key is the text `pk`, with keys of its own: `name` comes first in each.
+    #[must_use]
+    pub fn new(client: aws_sdk_dynamodb::Client, table: &str, name: &str, seed: u64) -> Self {
         Self {
             client,
+            table: table.to_owned(),
             name: name.to_owned(),
             random: Rng::with_seed(seed),
             history: History::default(),
@@ -98,6 +112,7 @@ impl Writer {
     }
 
     /// What it has written; grows as it writes.
+    #[must_use]
     pub fn history(&self) -> History {
         self.history.clone()
     }
@@ -117,11 +132,15 @@ impl Writer {
             let began = SystemTime::now();
             let id = AttributeValue::S(key.clone());
             if let Some(value) = &value {
-                let put = self.client.put_item().table_name(TABLE).item("pk", id);
+                let put = self
+                    .client
+                    .put_item()
+                    .table_name(&self.table)
+                    .item("pk", id);
                 let put = put.item("value", AttributeValue::S(value.clone()));
                 put.send().await.unwrap();
             } else {
-                let delete = self.client.delete_item().table_name(TABLE);
+                let delete = self.client.delete_item().table_name(&self.table);
                 delete.key("pk", id).send().await.unwrap();
             }
             let ended = SystemTime::now();
