@@ -17,6 +17,7 @@ mod command {
     mod demo;
     mod denied;
     mod denying_proxy;
+    mod deployed;
     mod diff_troubles;
     mod diffs;
     mod dump;
@@ -50,6 +51,7 @@ mod command {
     mod restoring;
     mod selections;
     mod signals;
+    mod stacks;
     mod stage;
     mod told;
     mod verifies;

@@ -11,8 +11,11 @@ mod contracts {
     mod architecture;
     mod error_names;
     mod function_names;
+    mod metrics;
     mod payloads;
+    mod permissions;
     mod promises;
+    mod release_profile;
     mod sample_events;
     mod template;
 }

@@ -14,6 +14,7 @@ mod existing;
 pub mod follow;
 pub mod materialize;
 pub mod restore;
+pub mod stack;
 pub mod status;
 pub mod verify;
 
@@ -48,6 +49,7 @@ Examples:
   highwater diff orders orders-restored                 which keys differ
   highwater list s3://my-bucket/backups                 which backups are there
   highwater info 01768385930622-efd1a093 --from s3://my-bucket/backups
+  highwater start backup orders --stack highwater --watch   have a deployed stack do it, and watch
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 compared and different, or in need of a person,
 130 or 143 stopped by a signal (a backup or restore can be resumed).";
@@ -79,6 +81,7 @@ impl Args {
         {
             // Two flags are repeated, and named for one of theirs.
             let flag = match flag {
+                "names" if command == "start" => "attribute-name".to_owned(),
                 "names" => "name".to_owned(),
                 "values" => "value".to_owned(),
                 flag => flag.replace('_', "-"),
@@ -99,10 +102,17 @@ impl Args {
 
 /// A flag of the plan beside `--resume`, if one stands on the command line.
 fn frozen_flag(command: &str, given: &ArgMatches) -> Option<&'static str> {
-    let frozen: &[&str] = match command {
-        "backup" if given.get_one::<SnapshotId>("resume").is_some() => &backup::FROZEN,
-        "restore" if given.get_one::<RestoreId>("resume").is_some() => &restore::FROZEN,
-        "materialize" if given.get_one::<RestoreId>("resume").is_some() => &materialize::FROZEN,
+    let (frozen, given): (&[&str], &ArgMatches) = match command {
+        "backup" if given.get_one::<SnapshotId>("resume").is_some() => (&backup::FROZEN, given),
+        "restore" if given.get_one::<RestoreId>("resume").is_some() => (&restore::FROZEN, given),
+        "materialize" if given.get_one::<RestoreId>("resume").is_some() => {
+            (&materialize::FROZEN, given)
+        }
+        // In a stack the same flags are those of the plan; to show the input of a resume is all right.
+        "start" => {
+            let (what, given) = given.subcommand()?;
+            return frozen_flag(what, given).filter(|flag| *flag != "dry_run");
+        }
         _ => return None,
     };
     frozen
@@ -265,6 +275,12 @@ pub enum Command {
     Info(Info),
     /// Delete a backup: its parts first, its metadata last.
     Delete(Delete),
+    /// Start a backup or a restore in a deployed stack.
+    Start(stack::Start),
+    /// Watch what a deployed stack does, to its end.
+    Watch(stack::Watch),
+    /// Stop what a deployed stack does, so that it can be resumed.
+    Stop(stack::Stop),
     /// Watch it happen on this machine: a backup while the table is written to, its change log, restores to three seconds.
     Demo(Demo),
 }
@@ -298,6 +314,18 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_resume_in_a_stack_may_be_shown_and_named() {
+        for line in [
+            "start backup --resume 01768385930622-efd1a093 --stack night --dry-run --name again",
+            "start restore --resume 01768385930622-efd1a093 --stack night --dry-run -p 8",
+            "start backup orders --stack night --filter #s=:x --attribute-name #s=state --value :x={\"N\":\"1\"}",
+        ] {
+            let args = std::iter::once("highwater").chain(line.split(' '));
+            assert!(Args::try_read(args).is_ok(), "{line}");
+        }
     }
 
     #[test]
@@ -335,6 +363,17 @@ mod tests {
             "backup --resume latest",
             "info x --from s3://bucket",
             "--control nowhere list s3://bucket",
+            "start backup orders",
+            "start backup --stack night",
+            "start backup orders --stack 1night",
+            "start backup orders --stack night --name a/b",
+            "start backup orders --stack night --name #s=state",
+            "start backup --resume 01768385930622-efd1a093 --stack night --segments 4",
+            "start backup --resume 01768385930622-efd1a093 --stack night --attribute-name #s=state",
+            "start restore 01768385930622-efd1a093 --stack night",
+            "start restore --resume 01768385930622-efd1a093 --stack night --at -2h",
+            "stop --stack night",
+            "watch orders",
         ] {
             let args = std::iter::once("highwater").chain(line.split(' '));
             assert_eq!(

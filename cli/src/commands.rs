@@ -1,7 +1,7 @@
 //! One file per command.
 
 mod audit;
-mod backup;
+pub mod backup;
 mod delete;
 mod diff;
 mod dump;
@@ -10,8 +10,11 @@ mod info;
 mod list;
 mod materialize;
 mod restore;
+mod start;
 mod status;
+mod stop;
 mod verify;
+pub mod watch;
 
 use crate::args::{Args, Command};
 use crate::console::Console;
@@ -36,6 +39,9 @@ pub async fn run(args: &Args, console: Console) -> Result<(), CliError> {
         Command::List(list) => list::run(list, &args.global, console).await,
         Command::Info(info) => info::run(info, &args.global, console).await,
         Command::Delete(delete) => delete::run(delete, &args.global, console).await,
+        Command::Start(it) => Box::pin(start::run(it, &args.global, console)).await,
+        Command::Watch(it) => Box::pin(watch::run(it, &args.global, console)).await,
+        Command::Stop(it) => Box::pin(stop::run(it, &args.global, console)).await,
         Command::Demo(demo) => demo::run(demo, console).await,
     }
 }

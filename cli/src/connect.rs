@@ -60,6 +60,7 @@ pub fn settings(global: &Global) -> ConnectionSettings {
         endpoint_url: global.endpoint_url.clone(),
         dynamodb_endpoint_url: None,
         s3_endpoint_url: global.s3_endpoint_url.clone(),
+        sfn_endpoint_url: None,
     }
 }
 

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::args::Global;
 use crate::job::Job;
+use crate::stack_trouble::StackTrouble;
 
 /// A command that did not do what it was asked to.
 #[derive(Debug, Error)]
@@ -70,6 +71,9 @@ pub enum CliError {
         /// A way out, where the reasons do not tell it.
         hint: Option<&'static str>,
     },
+    /// Something is wrong with a deployed stack, or with what it did.
+    #[error("{0}")]
+    Stack(Box<StackTrouble>),
     /// The state machine's definition is broken: a bug.
     #[error("the state machine cannot be read: {0}")]
     Definition(#[from] DefinitionError),
@@ -80,11 +84,16 @@ pub enum CliError {
 
 /// The message inside Lambda's JSON, or the cause as it is.
 pub fn message(failed: &ExecutionFailed) -> String {
-    let wrapped: Option<serde_json::Value> = serde_json::from_str(&failed.cause).ok();
+    message_in(&failed.cause)
+}
+
+/// The same of any cause.
+pub fn message_in(cause: &str) -> String {
+    let wrapped: Option<serde_json::Value> = serde_json::from_str(cause).ok();
     let message = wrapped
         .as_ref()
         .and_then(|cause| cause["errorMessage"].as_str());
-    message.unwrap_or(&failed.cause).to_owned()
+    message.unwrap_or(cause).to_owned()
 }
 
 fn with_source(error: &LocalError) -> String {
@@ -108,6 +117,7 @@ impl CliError {
             Self::Rejected { .. } => ErrorName::ItemRejected.as_str(),
             Self::Different(_) => "Different",
             Self::NeedsAPerson { .. } => "NeedsAPerson",
+            Self::Stack(trouble) => &trouble.name,
             Self::Definition(_) | Self::Runtime(_) => ErrorName::Internal.as_str(),
         }
     }
@@ -118,6 +128,7 @@ impl CliError {
             Self::Signal { code, .. } => *code,
             Self::Usage(_) | Self::Step(StepError::InvalidInput(_)) => 2,
             Self::Different(_) | Self::NeedsAPerson { .. } => 3,
+            Self::Stack(trouble) => trouble.code,
             _ => 1,
         }
     }
@@ -148,13 +159,15 @@ impl CliError {
                 "each line of the files there has an item and the reason: mend it, and write it yourself".into(),
             ),
             Self::NeedsAPerson { hint, .. } => hint.map(str::to_owned),
+            Self::Stack(trouble) => trouble.hint.clone(),
             Self::NotConfirmed(_) => Some("give --force to delete without being asked".into()),
             _ => None,
         }
     }
 }
 
-fn of_step(error: &StepError) -> Option<String> {
+/// The way out of a step's error.
+pub fn of_step(error: &StepError) -> Option<String> {
     match error {
         StepError::Table(failure) | StepError::Store(failure) | StepError::Control(failure)
             if failure.kind == FailureKind::Unreachable =>
@@ -181,7 +194,8 @@ fn of_step(error: &StepError) -> Option<String> {
     }
 }
 
-fn of_failure(failure: &Failure) -> Option<String> {
+/// The way out of a failed call.
+pub fn of_failure(failure: &Failure) -> Option<String> {
     match failure.kind {
         FailureKind::Unreachable => {
             Some("check --endpoint-url, --region and the network; nothing answered there".into())
@@ -192,7 +206,7 @@ fn of_failure(failure: &Failure) -> Option<String> {
 }
 
 /// The way out of an error of this name; its message tells a bucket from a folder.
-fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
+pub fn of_name(name: ErrorName, message: &str) -> Option<&'static str> {
     Some(match name {
         _ if message.contains("UnknownOperation") && message.contains("ImportTable") => {
             "this endpoint has no ImportTable: give --engine write"

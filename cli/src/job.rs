@@ -29,19 +29,25 @@ impl Job {
         };
         let control_table = Some(&global.control_table).filter(|it| *it != DEFAULT_CONTROL_TABLE);
         let control = global.control.as_ref().map(ToString::to_string);
-        for (flag, value) in [
+        let flags = [
             ("--endpoint-url", global.endpoint_url.as_ref()),
             ("--s3-endpoint-url", global.s3_endpoint_url.as_ref()),
             ("--profile", global.profile.as_ref()),
             ("--region", global.region.as_ref()),
             ("--control-table", control_table),
             ("--control", control.as_ref()),
-        ] {
-            if let Some(value) = value {
-                command.extend([" ", flag, " ", &quoted(value)]);
-            }
-        }
+        ];
+        add_flags(&mut command, &flags);
         command
+    }
+}
+
+/// Adds the flags that have a value to a command.
+pub fn add_flags(command: &mut String, flags: &[(&str, Option<&String>)]) {
+    for (flag, value) in flags {
+        if let Some(value) = value {
+            command.extend([" ", flag, " ", &quoted(value)]);
+        }
     }
 }
 

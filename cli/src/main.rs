@@ -20,9 +20,13 @@ mod live_job;
 mod progress;
 mod restore_report;
 mod signals;
+mod stack_connection;
+mod stack_trouble;
 mod status_text;
 mod table_places;
 mod tasks;
+mod watch_outcome;
+mod watching;
 mod workflow;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use highwater_domain::restore::LoadTotals;
 use highwater_domain::scan::Page;
 use highwater_domain::snapshot::{PartRow, PartTotals};
-use highwater_steps::Observer;
+use highwater_steps::{Observer, status};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
@@ -24,9 +24,28 @@ pub struct Counters {
     stored_bytes: AtomicU64,
     parts: AtomicU64,
     retries: AtomicU64,
+    /// Of the read capacity, what was used before anybody looked.
+    milli_units_before: AtomicU64,
 }
 
 impl Counters {
+    /// Starts to show what somebody else does, from where it is.
+    pub fn begin_with(&self, done: &status::Progress) {
+        self.show(done);
+        let units = self.milli_units.load(Ordering::Relaxed);
+        self.milli_units_before.store(units, Ordering::Relaxed);
+    }
+
+    /// Shows what somebody else has committed.
+    pub fn show(&self, done: &status::Progress) {
+        self.resume_from(&done.parts);
+        self.wire_bytes
+            .store(done.parts.plain_bytes, Ordering::Relaxed);
+        let units = milli(done.scan.consumed_capacity);
+        self.milli_units.store(units, Ordering::Relaxed);
+        self.retries.store(done.scan.throttles, Ordering::Relaxed);
+    }
+
     /// Starts from what an earlier run has already committed.
     pub fn resume_from(&self, done: &PartTotals) {
         self.items.store(done.items, Ordering::Relaxed);
@@ -54,6 +73,7 @@ impl Progress for Counters {
         let elapsed = started.elapsed().as_secs_f64();
         let items = self.items.load(Ordering::Relaxed);
         let units = self.milli_units.load(Ordering::Relaxed) as f64 / 1000.0;
+        let before = self.milli_units_before.load(Ordering::Relaxed) as f64 / 1000.0;
         let rate = per_second(items.saturating_sub(began_with) as f64, elapsed);
         let retries = match self.retries.load(Ordering::Relaxed) {
             0 => String::new(),
@@ -66,9 +86,19 @@ impl Progress for Counters {
             bytes(self.wire_bytes.load(Ordering::Relaxed)),
             self.parts.load(Ordering::Relaxed),
             bytes(self.stored_bytes.load(Ordering::Relaxed)),
-            per_second(units, elapsed),
+            per_second(units - before, elapsed),
         )
     }
+}
+
+/// Thousandths of capacity units.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a price, which is small and not negative"
+)]
+fn milli(units: f64) -> u64 {
+    (units * 1000.0) as u64
 }
 
 /// How long it will take at this rate, where that can be told.
@@ -85,11 +115,20 @@ fn left(items: u64, expected_items: u64, rate: f64) -> String {
 pub struct LoadCounters {
     totals: Mutex<LoadTotals>,
     retries: AtomicU64,
+    /// Of the write capacity, what was used before this run.
+    milli_units_before: AtomicU64,
 }
 
 impl LoadCounters {
     /// Starts from what an earlier run has already committed.
     pub fn resume_from(&self, done: &LoadTotals) {
+        self.show(done);
+        let units = milli(done.consumed_capacity);
+        self.milli_units_before.store(units, Ordering::Relaxed);
+    }
+
+    /// Shows what somebody else has committed.
+    pub fn show(&self, done: &LoadTotals) {
         *self.totals() = *done;
     }
 
@@ -113,6 +152,7 @@ impl Progress for LoadCounters {
         let totals = *self.totals();
         let elapsed = started.elapsed().as_secs_f64();
         let rate = per_second(totals.read.saturating_sub(began_with) as f64, elapsed);
+        let before = self.milli_units_before.load(Ordering::Relaxed) as f64 / 1000.0;
         let some = |number: u64, what: &str| match number {
             0 => String::new(),
             number => format!(", {} {what}", count(number)),
@@ -125,7 +165,7 @@ impl Progress for LoadCounters {
             some(totals.skipped(), "skipped"),
             some(totals.rejected, "rejected"),
             totals.consumed_capacity,
-            per_second(totals.consumed_capacity, elapsed),
+            per_second(totals.consumed_capacity - before, elapsed),
             some(self.retries.load(Ordering::Relaxed), "retries"),
             left(totals.read, expected_items, rate),
         )
@@ -148,13 +188,8 @@ impl Observer for Counters {
             .fetch_add(page.items.len() as u64, Ordering::Relaxed);
         self.wire_bytes
             .fetch_add(page.wire_bytes, Ordering::Relaxed);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the price of one page"
-        )]
-        let milli_units = (page.consumed_capacity * 1000.0) as u64;
-        self.milli_units.fetch_add(milli_units, Ordering::Relaxed);
+        self.milli_units
+            .fetch_add(milli(page.consumed_capacity), Ordering::Relaxed);
     }
 
     fn part(&self, row: &PartRow) {
@@ -236,4 +271,53 @@ fn bar(expected_items: u64) -> ProgressBar {
     bar.with_style(
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who begins to look in the middle is told the speed since then, and the sums since the beginning.
+    #[test]
+    fn a_late_look_tells_sums_of_all_and_rates_of_what_it_has_seen() {
+        let done = |items: u64, units: f64| {
+            let mut done = status::Progress::default();
+            (done.parts.items, done.parts.parts) = (items, items / 10);
+            (done.scan.consumed_capacity, done.scan.throttles) = (units, 3);
+            done
+        };
+        let Some(started) = Instant::now().checked_sub(Duration::from_secs(100)) else {
+            return;
+        };
+        let counters = Counters::default();
+        counters.begin_with(&done(1000, 500.0));
+        counters.show(&done(3000, 900.0));
+        let line = counters.line(started, 5000, 1000);
+        for words in [
+            "3,000 items (20/s)",
+            "300 parts",
+            "900.0 read units (4.0/s)",
+            "3 retries",
+            "left",
+        ] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+        let counters = LoadCounters::default();
+        let totals = |read: u64, consumed_capacity: f64| LoadTotals {
+            read,
+            written: read,
+            consumed_capacity,
+            ..LoadTotals::default()
+        };
+        counters.resume_from(&totals(1000, 500.0));
+        counters.show(&totals(3000, 900.0));
+        let line = counters.line(started, 5000, 1000);
+        for words in [
+            "3,000 items read (20/s",
+            "3,000 written",
+            "900.0 write units (4.0/s)",
+        ] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+    }
 }

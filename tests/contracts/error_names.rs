@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use highwater_asl::StateMachine;
 use highwater_steps::ErrorName;
 use highwater_tests::checkout;
+use highwater_tests::error_docs::{Branch, documented_errors};
 use serde_json::Value;
 
-/// The definitions, and how many Tasks they have: the backup's three steps, the restore's five, and two each that mark
-/// failures.
+/// The definitions that call functions, and how many Tasks they have: the backup's three steps, the restore's five, and
+/// two each that mark failures; and in child executions one step of the backup and three of the restore, each with a
+/// Task that marks its failure.
 const MACHINES: [&str; 2] = [
     "statemachine/backup.asl.json",
     "statemachine/restore.asl.json",
 ];
-const TASKS: usize = 12;
+const TASKS: usize = 20;
 
 /// The states that plan, and so may refuse a request.
 const BOTH: &[&str] = &["PlanBackup", "PlanRestore"];
@@ -40,11 +42,12 @@ fn fate(name: ErrorName) -> Fate {
         // Time heals it, or a fresh process does.
         ErrorName::Throttled | ErrorName::TransientAws | ErrorName::Internal => Fate::Retried,
         ErrorName::InvalidInput | ErrorName::SnapshotNotFound => Fate::Refused(BOTH),
-        ErrorName::SnapshotExists | ErrorName::StoreUnsuitable => Fate::Refused(&["PlanBackup"]),
-        // A stream that is not what it would have to be, for the base of a restore to a second or for the restore.
-        ErrorName::StreamUnsuitable => Fate::Refused(BOTH),
-        // No restore to this second. From FinalizeBackup an expired handoff is fatal: another backup must be begun.
-        ErrorName::NotRestorable | ErrorName::HandoffExpired => Fate::Refused(&["PlanRestore"]),
+        // A stream that is not what it would have to be for the base of a restore to a second; a restore reads none.
+        ErrorName::SnapshotExists | ErrorName::StoreUnsuitable | ErrorName::StreamUnsuitable => {
+            Fate::Refused(&["PlanBackup"])
+        }
+        // No restore to this second.
+        ErrorName::NotRestorable => Fate::Refused(&["PlanRestore"]),
         ErrorName::BackupIncomplete
         | ErrorName::TableExists
         | ErrorName::RestoreExists
@@ -57,8 +60,9 @@ fn fate(name: ErrorName) -> Fate {
         | ErrorName::StoreNotFound
         | ErrorName::StoreNotWritable
         | ErrorName::Config => Fate::Fatal,
-        // Another attempt would find the same.
+        // Another attempt would find the same: another backup must be begun.
         ErrorName::TableChanged
+        | ErrorName::HandoffExpired
         | ErrorName::StreamChanged
         | ErrorName::PartCorrupt
         | ErrorName::PartMissing => Fate::Fatal,
@@ -94,7 +98,10 @@ fn tasks() -> BTreeMap<String, Task> {
 fn collect(machine: &Value, outer: &[String], tasks: &mut BTreeMap<String, Task>) {
     for (name, state) in machine["States"].as_object().unwrap() {
         let mut caught = named(&state["Catch"]);
-        caught.extend_from_slice(outer);
+        // What is caught here reaches no Catch around it.
+        if !caught.contains(&"States.ALL".to_owned()) {
+            caught.extend_from_slice(outer);
+        }
         match state["Type"].as_str() {
             Some("Task") => {
                 let retried = named(&state["Retry"]);
@@ -196,5 +203,47 @@ fn every_other_error_is_refused_by_name_or_falls_to_the_catch_of_all() {
         let refused_here = |fate| matches!(fate, Fate::Refused(by) if by.contains(&state.as_str()));
         let expected = with_fate(refused_here);
         assert_eq!(named, expected, "{state}");
+    }
+}
+
+/// The handbook's table has every error, in the enum's order, with the way that the definitions give it.
+#[test]
+fn the_handbook_says_what_the_definitions_do() {
+    let documented = documented_errors().unwrap();
+    assert_eq!(documented.names, ErrorName::ALL.map(ErrorName::as_str));
+    for name in ErrorName::ALL {
+        let expected = match fate(name) {
+            Fate::Fatal => Branch::Failed,
+            Fate::Refused(states) => {
+                Branch::RefusedBy(states.iter().map(|it| (*it).to_owned()).collect())
+            }
+            Fate::Retried => {
+                let mut times = BTreeSet::new();
+                for machine in MACHINES {
+                    retries(&checkout::json(machine).unwrap(), name.as_str(), &mut times);
+                }
+                assert_eq!(
+                    times.len(),
+                    1,
+                    "{name:?} is retried as often everywhere: {times:?}"
+                );
+                Branch::Retried(times.pop_first().unwrap())
+            }
+        };
+        assert_eq!(documented.branches[name.as_str()], expected, "{name:?}");
+    }
+}
+
+/// How often an error is retried, by each clause that names it.
+fn retries(value: &Value, name: &str, times: &mut BTreeSet<u64>) {
+    for (member, value) in value.as_object().into_iter().flatten() {
+        if member == "Retry" {
+            let clauses = value.as_array().unwrap().iter();
+            let of_name =
+                clauses.filter(|it| it["ErrorEquals"].as_array().unwrap().contains(&name.into()));
+            times.extend(of_name.map(|it| it["MaxAttempts"].as_u64().unwrap()));
+        } else {
+            retries(value, name, times);
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_asl::StateMachine;
 use highwater_tests::checkout;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::template::Mapping;
+use super::template::resources;
 
 /// `PlanBackup` as `plan-backup`.
 fn folder_of(state: &str) -> String {
@@ -22,7 +22,10 @@ fn folder_of(state: &str) -> String {
 }
 
 fn folders(parent: &str) -> BTreeSet<String> {
-    checkout::entries(parent).unwrap().into_iter().collect()
+    let names = checkout::entries(parent).unwrap().into_iter();
+    names
+        .filter(|name| checkout::path(&format!("{parent}/{name}")).is_dir())
+        .collect()
 }
 
 /// Every definition.
@@ -39,7 +42,15 @@ fn machine(file: &str) -> StateMachine {
 fn called() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in definitions() {
-        for placeholder in machine(&file).functions() {
+        let machine = machine(&file);
+        for started in machine.machines() {
+            let name = started.strip_suffix("StateMachineArn");
+            let name = name.unwrap_or_else(|| panic!("{started}: no …StateMachineArn"));
+            let known =
+                definitions().contains(&format!("statemachine/{}.asl.json", folder_of(name)));
+            assert!(known, "{file} starts {name}, which has no definition");
+        }
+        for placeholder in machine.functions() {
             let name = placeholder.strip_suffix("FunctionArn");
             let name = name.unwrap_or_else(|| panic!("{placeholder}: no …FunctionArn"));
             assert!(
@@ -53,21 +64,23 @@ fn called() -> BTreeSet<String> {
 
 /// Functions that the template itself calls, by a stream or by a schedule: `ConsumeStream`.
 fn triggered() -> BTreeSet<String> {
-    let template = Mapping::template();
     let function = |name: &str| {
         let name = name.strip_suffix("Function");
         name.unwrap_or_else(|| panic!("no …Function")).to_owned()
     };
     let mut names = BTreeSet::new();
-    for (mapping, properties) in template.resources("AWS::Lambda::EventSourceMapping") {
-        let of = properties.value("FunctionName");
-        let of = function(of.strip_prefix("!Ref ").unwrap());
-        assert_eq!(mapping, format!("{of}Mapping"));
-        assert!(names.insert(of), "{mapping}: its function has two");
+    for (mapping, properties) in resources("AWS::Lambda::EventSourceMapping") {
+        let of = function(properties["FunctionName"]["Ref"].as_str().unwrap());
+        let place = mapping.strip_prefix(&format!("{of}Mapping"));
+        let place = place.and_then(|place| place.parse::<u8>().ok());
+        assert!(
+            place.is_some(),
+            "{mapping} is named after its function and its place"
+        );
+        names.insert(of);
     }
-    for (name, properties) in template.resources("AWS::Serverless::Function") {
-        let members = properties.members();
-        if members.iter().any(|(member, ..)| member == "Events") {
+    for (name, properties) in resources("AWS::Serverless::Function") {
+        if properties.get("Events").is_some() {
             assert!(names.insert(function(&name)), "{name} is triggered twice");
         }
     }
@@ -86,8 +99,7 @@ fn states_functions_folders_and_events_agree_one_to_one() {
     let expected: BTreeSet<String> = callers.iter().map(|caller| folder_of(caller)).collect();
     assert_eq!(folders("functions"), expected);
     assert_eq!(folders("events"), expected);
-    let template = Mapping::template();
-    let deployed = template.resources("AWS::Serverless::Function");
+    let deployed = resources("AWS::Serverless::Function");
     assert_eq!(deployed.len(), expected.len());
     for (name, properties) in deployed {
         let state = name.strip_suffix("Function").unwrap();
@@ -96,7 +108,7 @@ fn states_functions_folders_and_events_agree_one_to_one() {
             "{name} is deployed and never called"
         );
         let folder = folder_of(state);
-        assert_eq!(properties.value("CodeUri"), format!("functions/{folder}"));
+        assert_eq!(properties["CodeUri"], format!("functions/{folder}"));
     }
 }
 
@@ -118,20 +130,30 @@ fn a_state_is_named_like_the_function_that_it_calls() {
 
 #[test]
 fn the_template_fills_exactly_the_placeholders_of_the_definition() {
-    let template = Mapping::template();
     let mut deployed = BTreeSet::new();
-    for (_, resource) in template.resources("AWS::Serverless::StateMachine") {
-        let definition = resource.value("DefinitionUri");
+    for (name, resource) in resources("AWS::Serverless::StateMachine") {
+        let definition = resource["DefinitionUri"].as_str().unwrap().to_owned();
         let mut substitutions = BTreeMap::new();
-        for (placeholder, value, _) in resource.nested("DefinitionSubstitutions").members() {
-            let function = placeholder.strip_suffix("Arn").unwrap().to_owned();
-            assert_eq!(value, format!("!GetAtt {function}.Arn"));
-            substitutions.insert(placeholder, function);
+        for (placeholder, value) in resource["DefinitionSubstitutions"].as_object().unwrap() {
+            let of = placeholder.strip_suffix("Arn").unwrap().to_owned();
+            // A state machine's Ref is its ARN, and a function's is its name.
+            let arn = if of.ends_with("Function") {
+                json!({"Fn::GetAtt": [of, "Arn"]})
+            } else {
+                json!({"Ref": of})
+            };
+            assert_eq!(*value, arn, "{name}");
+            substitutions.insert(placeholder.clone(), of);
         }
         let text = checkout::text(&definition).unwrap();
         let parsed = StateMachine::parse(&text, &substitutions).unwrap();
-        let functions: BTreeSet<&str> = substitutions.values().map(String::as_str).collect();
-        assert_eq!(parsed.functions(), functions, "{definition}");
+        let called: BTreeSet<&str> = parsed
+            .functions()
+            .union(&parsed.machines())
+            .copied()
+            .collect();
+        let filled: BTreeSet<&str> = substitutions.values().map(String::as_str).collect();
+        assert_eq!(called, filled, "{definition}");
         deployed.insert(definition);
     }
     assert_eq!(deployed, definitions().into_iter().collect());
@@ -158,12 +180,12 @@ fn a_state_waits_longer_than_its_function_may_run() {
             .get(state)
             .unwrap_or_else(|| panic!("{state} has no TimeoutSeconds"))
     };
-    for (name, properties) in Mapping::template().resources("AWS::Serverless::Function") {
+    for (name, properties) in resources("AWS::Serverless::Function") {
         let state = name.strip_suffix("Function").unwrap();
         if triggered().contains(state) {
             continue;
         }
-        let timeout: u64 = properties.value("Timeout").parse().unwrap();
+        let timeout = properties["Timeout"].as_u64().unwrap();
         assert!(
             seconds(state) > timeout,
             "{state}: the function's own end must come first"

@@ -1,5 +1,6 @@
 //! The sample events are what they seem: each is its step's input, whole, and together they tell one story.
 
+use highwater_steps::StepError;
 use highwater_steps::audit_tables::AuditEvent;
 use highwater_steps::consume_stream::{ConsumeInput, StreamBatch};
 use highwater_steps::finalize_backup::FinalizeInput;
@@ -15,15 +16,36 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// The samples of what a function is called with; those that it refuses are others.
 fn samples(function: &str) -> Vec<(String, Value)> {
+    let (_, samples) = all(function);
+    assert!(
+        samples
+            .iter()
+            .any(|(file, _)| file.ends_with("/first.json")),
+        "{function}"
+    );
+    samples
+}
+
+/// The samples of what is no input of the function: at least one.
+fn refused(function: &str) -> Vec<(String, Value)> {
+    let (refused, _) = all(function);
+    assert!(!refused.is_empty(), "{function}");
+    refused
+}
+
+type Samples = Vec<(String, Value)>;
+
+fn all(function: &str) -> (Samples, Samples) {
     let names = checkout::entries(&format!("events/{function}")).unwrap();
-    assert!(names.contains(&"first.json".to_owned()), "{function}");
     let read = |name: String| {
         let file = format!("events/{function}/{name}");
         let event = checkout::json(&file).unwrap();
         (file, event)
     };
-    names.into_iter().map(read).collect()
+    let samples = names.into_iter().map(read);
+    samples.partition(|(file, _)| file.contains("/refused-"))
 }
 
 /// Reads a sample as its step does; a member that the step would overlook is a mistake in the sample.
@@ -81,6 +103,104 @@ fn every_sample_is_its_steps_input() {
     }
     for (file, sample) in samples("finalize-restore") {
         read::<FinalizeRestoreInput>(&file, &sample);
+    }
+}
+
+/// Why an event is refused before anything is read or written: it is no input, or its own check finds it wrong.
+fn refusal<T: DeserializeOwned>(
+    sample: &Value,
+    check: impl FnOnce(T) -> Result<(), StepError>,
+) -> Option<String> {
+    match serde_json::from_value::<T>(sample.clone()) {
+        Ok(input) => check(input).err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// The refusal of a sample by the step of its function.
+fn refusal_of(function: &str, sample: &Value) -> Option<String> {
+    match function {
+        "plan-backup" => refusal(sample, |input: PlanInput| {
+            input.request.check()?;
+            input.snapshot_id().map(drop)
+        }),
+        "scan-segment" => refusal(sample, |_: ScanInput| Ok(())),
+        "finalize-backup" => refusal(sample, |input: FinalizeInput| input.snapshot_id().map(drop)),
+        "plan-restore" => refusal(sample, |input: PlanRestoreInput| input.request.check()),
+        "scatter-log" => refusal(sample, |_: ScatterInput| Ok(())),
+        "fold-log" => refusal(sample, |_: FoldInput| Ok(())),
+        "load-part" => refusal(sample, |_: LoadInput| Ok(())),
+        "finalize-restore" => refusal(sample, |input: FinalizeRestoreInput| {
+            input.restore_id().map(drop)
+        }),
+        // Records are raw text, which only a text can be read into.
+        "consume-stream" => {
+            let input = serde_json::from_str::<ConsumeInput>(&sample.to_string());
+            let streams = input.unwrap().by_stream();
+            streams.err().map(|error| error.to_string())
+        }
+        "audit-stream" => refusal(sample, |_: AuditEvent| Ok(())),
+        other => panic!("{other}: nobody knows its input"),
+    }
+}
+
+#[test]
+fn every_refused_sample_is_wrong_in_the_way_its_name_says() {
+    for function in checkout::entries("functions").unwrap() {
+        for (file, sample) in refused(&function) {
+            let reason =
+                refusal_of(&function, &sample).unwrap_or_else(|| panic!("{file} is an input"));
+            let (_, name) = file.split_once("refused-").unwrap();
+            let says = match name {
+                "misspelt.json" => "unknown field",
+                "no-destination.json" => "`to` is missing",
+                "no-time.json" => "started_at",
+                "no-segment.json" => "`segment`",
+                "odd-id.json" => "another-bucket",
+                "nothing-named.json" => "must say which",
+                "odd-second.json" => "`at`",
+                "no-shard.json" => "`shard`",
+                "negative-bucket.json" => "-1",
+                "file-by-name.json" => "s00000-p000000",
+                "queue.json" => "sqs",
+                "odd-table.json" => "orders; customers",
+                other => panic!("{other}: what is wrong with it?"),
+            };
+            assert!(reason.contains(says), "{file}: {reason}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_tells_of_every_sample() {
+    let text = checkout::text("events/README.md").unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut told: Vec<&str> = rows
+        .filter_map(|row| row.split_once('`'))
+        .map(|(file, _)| file)
+        .collect();
+    let folders = checkout::entries("events").unwrap().into_iter();
+    let mut there = Vec::new();
+    for folder in folders.filter(|name| name != "README.md") {
+        for name in checkout::entries(&format!("events/{folder}")).unwrap() {
+            there.push(format!("{folder}/{name}"));
+        }
+    }
+    told.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(told, there);
+    let invoked = text.lines().filter_map(|line| {
+        let line = line.strip_prefix("cargo lambda invoke ")?;
+        line.split_once(" --data-file events/")
+    });
+    let invoked: Vec<(&str, &str)> = invoked.collect();
+    assert!(invoked.len() >= 8, "{invoked:?}");
+    for (function, file) in invoked {
+        assert!(there.contains(&file.to_owned()), "{file}");
+        assert!(
+            file.starts_with(&format!("{function}/")),
+            "{function} {file}"
+        );
     }
 }
 
@@ -192,10 +312,11 @@ fn the_samples_of_a_stream_are_what_they_say() {
         .into_iter()
         .map(|(file, _)| file)
         .collect();
-    assert_eq!(names.len(), 5);
+    assert_eq!(names.len(), 6);
     for (name, records, unread) in [
         ("first.json", 3, 0),
         ("window.json", 2, 0),
+        ("again.json", 1, 0),
         ("expired.json", 1, 0),
         ("unreadable.json", 2, 1),
         ("final.json", 0, 0),
@@ -226,6 +347,8 @@ fn the_samples_of_a_stream_are_what_they_say() {
     }
     let (_, expired) = batch("expired.json");
     assert!(expired.records[0].is_expiry);
+    let (again, window) = (batch("again.json").1, batch("window.json").1);
+    assert_eq!(again.records[0].raw, window.records[1].raw);
     let (_, unreadable) = batch("unreadable.json");
     assert!(unreadable.unread[0].sequence_number.is_some());
 }

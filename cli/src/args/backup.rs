@@ -60,7 +60,7 @@ pub struct Backup {
 }
 
 /// Where live changes take over.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Restore to a second")]
 pub struct Handoff {
     /// Make a base for restores to a second: enable a stream if the table has none, and fail rather than go without.
@@ -74,7 +74,7 @@ pub struct Handoff {
 }
 
 /// How fast.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Pace")]
 pub struct Pace {
     /// Slices to scan the table in, 1 to 1,000,000; by default what its size suggests.
@@ -133,7 +133,7 @@ pub struct Selection {
 }
 
 /// What the parts look like.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Format")]
 pub struct Shape {
     /// How parts are compressed, gzip by default.

@@ -107,7 +107,7 @@ pub struct Restore {
 }
 
 /// Which items, and how strictly.
-#[derive(ClapArgs, Debug, Default)]
+#[derive(ClapArgs, Clone, Debug, Default)]
 #[command(next_help_heading = "Items")]
 #[expect(
     clippy::struct_excessive_bools,
@@ -148,7 +148,7 @@ pub struct ItemFlags {
 }
 
 /// How fast.
-#[derive(ClapArgs, Debug, Default)]
+#[derive(ClapArgs, Clone, Debug, Default)]
 #[command(next_help_heading = "Pace")]
 pub struct WritePace {
     /// Files that are loaded at once, 4 by default.
@@ -171,7 +171,7 @@ pub struct WritePace {
 }
 
 /// What the new table is like.
-#[derive(ClapArgs, Debug, Default)]
+#[derive(ClapArgs, Clone, Debug, Default)]
 #[command(next_help_heading = "New table")]
 pub struct NewTable {
     /// Its key where the backup does not say: id:S, or id:S,at:N with a sort key; S text, N number, B binary.

@@ -133,7 +133,7 @@ fn unknown_if_absent(error: CliError, id: &SnapshotId) -> CliError {
     }
 }
 
-fn request(args: &Backup) -> BackupRequest {
+pub(super) fn request(args: &Backup) -> BackupRequest {
     let (pace, selection, shape) = (&args.pace, &args.selection, &args.shape);
     if let Some(id) = &args.resume {
         // The plan is frozen; what else the environment may say of it is meant for other backups.
@@ -240,7 +240,8 @@ async fn look_ahead(
     Ok(Preview { plan, handoff })
 }
 
-fn beginning(plan: &SnapshotRecord) -> String {
+/// The line with which a backup begins.
+pub fn beginning(plan: &SnapshotRecord) -> String {
     let capacity = match plan.read_capacity {
         units if units > 0.0 => format!("{units} units/s"),
         _ => "unlimited".to_owned(),
@@ -335,19 +336,24 @@ async fn report(
     let store = status::open_store(deps, &record)?;
     let layout = status::layout(&record)?;
     let metadata = highwater_steps::snapshot_info::metadata(store.as_ref(), &layout, id).await?;
+    tell(&metadata, id, &store.url(layout.root()), elapsed, console);
+    Ok(())
+}
+
+/// The result of a backup that is complete and lies at `url`.
+pub fn tell(metadata: &Metadata, id: &SnapshotId, url: &str, elapsed: f64, console: Console) {
     let text = format!(
         "{}\n{}",
-        summary(&metadata, &store.url(layout.root()), elapsed),
-        handoff_line::of(&metadata)
+        summary(metadata, url, elapsed),
+        handoff_line::of(metadata)
     );
     let value = json!({
         "snapshot_id": id,
-        "url": store.url(layout.root()),
+        "url": url,
         "seconds": elapsed,
         "backup": metadata,
     });
     console.result(&text, &value);
-    Ok(())
 }
 
 fn summary(metadata: &Metadata, url: &str, elapsed: f64) -> String {

@@ -1,6 +1,6 @@
 //! `highwater restore`, `highwater load` and `highwater materialize`.
 
-mod wanted;
+pub(super) mod wanted;
 
 use std::sync::Arc;
 use std::time::Instant;

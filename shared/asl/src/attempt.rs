@@ -8,7 +8,8 @@ use crate::error::ExecutionFailed;
 use crate::limit;
 use crate::observe::Event;
 use crate::retry::{Catcher, matches};
-use crate::walk::{Step, Visit, Walker};
+use crate::visit::Visit;
+use crate::walk::{Step, Walker};
 
 impl Walker<'_> {
     /// Runs `once` until it succeeds or its retriers give up; then a catcher leads on, if one matches.
@@ -42,7 +43,7 @@ impl Walker<'_> {
                 let delay = self.delay(retrier, *used);
                 self.tell(&Event::Retrying {
                     state: visit.name,
-                    item: visit.context.item.map(|(index, _)| index),
+                    item: visit.index,
                     failure: &failure,
                     attempt: *used,
                     delay,
@@ -69,7 +70,7 @@ impl Walker<'_> {
     ) -> Result<Step<'d>, ExecutionFailed> {
         self.tell(&Event::Caught {
             state: visit.name,
-            item: visit.context.item.map(|(index, _)| index),
+            item: visit.index,
             failure,
             next: &catcher.next,
         });

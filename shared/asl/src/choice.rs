@@ -128,7 +128,7 @@ mod tests {
     fn holds(condition: &Condition, data: &Value) -> Result<bool, String> {
         let context = Context {
             execution_id: "run",
-            start_time: "now",
+            start_time: Some("now"),
             execution_input: &Value::Null,
             state: "S",
             item: None,

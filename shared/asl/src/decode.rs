@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::definition::{
-    Concurrency, Fail, Kind, Length, Map, Outcome, Pass, Resource, State, StateMachine, Task, Text,
-    Transition, Wait,
+    Fail, Kind, Length, Outcome, Pass, Resource, State, StateMachine, Task, Text, Transition, Wait,
 };
 use crate::error::{DefinitionError, names};
 use crate::fields::{Fields, TOP};
@@ -15,6 +14,7 @@ use crate::path::Path;
 use crate::retry::{Catcher, Jitter, Retrier};
 use crate::template::Template;
 
+mod maps;
 mod rules;
 
 type Result<T> = std::result::Result<T, DefinitionError>;
@@ -75,7 +75,7 @@ fn state(name: &str, value: Value, substitutions: &Substitutions) -> Result<Stat
         "Task" => Kind::Task(task(&mut fields, substitutions)?),
         "Pass" => Kind::Pass(pass(&mut fields)?),
         "Choice" => Kind::Choice(rules::choice(&mut fields)?),
-        "Map" => Kind::Map(map(&mut fields, substitutions)?),
+        "Map" => Kind::Map(maps::map(&mut fields, substitutions)?),
         "Wait" => Kind::Wait(wait(&mut fields)?),
         "Succeed" => Kind::Succeed,
         "Fail" => Kind::Fail(fail(&mut fields)?),
@@ -103,8 +103,11 @@ fn task(fields: &mut Fields, substitutions: &Substitutions) -> Result<Task> {
     let resource = fields.required_text("Resource")?;
     let resource = if resource == "arn:aws:states:::lambda:invoke" {
         lambda_invoke(fields, substitutions)?
+    } else if resource == "arn:aws:states:::states:startExecution" {
+        start_execution(fields, substitutions)?
     } else if resource.contains(":states:") {
-        let reason = format!("{resource} is not lambda:invoke nor a function");
+        let reason =
+            format!("{resource} is not lambda:invoke, states:startExecution nor a function");
         return Err(fields.unsupported("Resource", reason));
     } else {
         Resource::Function {
@@ -120,27 +123,42 @@ fn task(fields: &mut Fields, substitutions: &Substitutions) -> Result<Task> {
 }
 
 fn lambda_invoke(fields: &mut Fields, substitutions: &Substitutions) -> Result<Resource> {
-    let parameters = fields
-        .value("Parameters")
-        .ok_or_else(|| fields.missing("Parameters"))?;
-    let mut parameters = Fields::new(fields.state(), "Parameters", parameters)?;
+    let mut parameters = parameters(fields)?;
     let function = parameters.required_text("FunctionName")?;
     let function = substitute(&parameters, "FunctionName", &function, substitutions)?;
-    let fixed = parameters.value("Payload");
-    let path = parameters.path("Payload.$")?;
-    let payload = match (fixed, path) {
-        (None, None) => None,
-        (None, Some(path)) => Some(Template::Path(path)),
-        (Some(value), None) => Some(
-            Template::parse(&value)
-                .map_err(|error| parameters.template_error("Payload", &error))?,
-        ),
-        (Some(_), Some(_)) => {
-            return Err(parameters.invalid("Payload", "it is given twice, with `.$` and without"));
-        }
-    };
+    let payload = body(&mut parameters, "Payload")?;
     parameters.finish()?;
     Ok(Resource::LambdaInvoke { function, payload })
+}
+
+fn start_execution(fields: &mut Fields, substitutions: &Substitutions) -> Result<Resource> {
+    let mut parameters = parameters(fields)?;
+    let machine = parameters.required_text("StateMachineArn")?;
+    let machine = substitute(&parameters, "StateMachineArn", &machine, substitutions)?;
+    let input = body(&mut parameters, "Input")?.ok_or_else(|| parameters.missing("Input"))?;
+    parameters.finish()?;
+    Ok(Resource::StartExecution { machine, input })
+}
+
+fn parameters(fields: &mut Fields) -> Result<Fields> {
+    let name = "Parameters";
+    let value = fields.value(name).ok_or_else(|| fields.missing(name))?;
+    Fields::new(fields.state(), name, value)
+}
+
+/// What a call is given: a template, or the value at a path.
+fn body(parameters: &mut Fields, field: &str) -> Result<Option<Template>> {
+    let fixed = parameters.value(field);
+    let path = parameters.path(&format!("{field}.$"))?;
+    match (fixed, path) {
+        (None, path) => Ok(path.map(Template::Path)),
+        (Some(value), None) => Template::parse(&value)
+            .map(Some)
+            .map_err(|error| parameters.template_error(field, &error)),
+        (Some(_), Some(_)) => {
+            Err(parameters.invalid(field, "it is given twice, with `.$` and without"))
+        }
+    }
 }
 
 /// `text` with its `${Name}`s replaced. One that stands alone and has no value gives its own name.
@@ -168,7 +186,7 @@ fn substitute(
     }
     replaced.push_str(rest);
     if replaced.is_empty() {
-        return Err(fields.invalid(field, "it must name a function"));
+        return Err(fields.invalid(field, "it must name a function or a state machine"));
     }
     Ok(replaced)
 }
@@ -324,42 +342,4 @@ fn text_or_path(fields: &mut Fields, field: &str) -> Result<Option<Text>> {
         (Some(text), None) => Ok(Some(Text::Fixed(text))),
         (None, path) => Ok(path.map(Text::Path)),
     }
-}
-
-fn map(fields: &mut Fields, substitutions: &Substitutions) -> Result<Map> {
-    let fixed = fields.integer("MaxConcurrency", 0)?;
-    let concurrency = match (fixed, fields.path("MaxConcurrencyPath")?) {
-        (Some(_), Some(_)) => {
-            return Err(fields.invalid("MaxConcurrency", "MaxConcurrencyPath stands beside it"));
-        }
-        (None, Some(path)) => Concurrency::Path(path),
-        (fixed, None) => Concurrency::Fixed(fixed.unwrap_or(0) as usize),
-    };
-    Ok(Map {
-        items_path: fields.path("ItemsPath")?.unwrap_or_else(Path::whole),
-        item_selector: fields.template("ItemSelector")?,
-        concurrency,
-        processor: processor(fields, substitutions)?,
-        outcome: outcome(fields)?,
-    })
-}
-
-fn processor(fields: &mut Fields, substitutions: &Substitutions) -> Result<StateMachine> {
-    let name = "ItemProcessor";
-    let value = fields.value(name).ok_or_else(|| fields.missing(name))?;
-    let mut inner = Fields::new(fields.state(), name, value)?;
-    inner.text("Comment")?;
-    if let Some(config) = inner.value("ProcessorConfig") {
-        let place = inner.place("ProcessorConfig");
-        let mut config = Fields::new(inner.state(), &place, config)?;
-        if let Some(mode) = config.text("Mode")?
-            && mode != "INLINE"
-        {
-            return Err(config.unsupported("Mode", format!("{mode} is not INLINE")));
-        }
-        config.finish()?;
-    }
-    let machine = states(&mut inner, substitutions)?;
-    inner.finish()?;
-    Ok(machine)
 }

@@ -92,14 +92,32 @@ pub enum Resource {
         /// `Parameters`; without them the function gets the state's input.
         parameters: Option<Template>,
     },
+    /// `arn:aws:states:::states:startExecution`: another state machine is started, and nobody waits for its end. The
+    /// result is `{"ExecutionArn": …}`.
+    StartExecution {
+        /// `StateMachineArn`.
+        machine: String,
+        /// `Input`.
+        input: Template,
+    },
 }
 
 impl Resource {
-    /// The function that is called.
+    /// The function that is called, if it is one.
     #[must_use]
-    pub fn function(&self) -> &str {
+    pub fn function(&self) -> Option<&str> {
         match self {
-            Self::LambdaInvoke { function, .. } | Self::Function { function, .. } => function,
+            Self::LambdaInvoke { function, .. } | Self::Function { function, .. } => Some(function),
+            Self::StartExecution { .. } => None,
+        }
+    }
+
+    /// The state machine that is started, if it is one.
+    #[must_use]
+    pub fn machine(&self) -> Option<&str> {
+        match self {
+            Self::StartExecution { machine, .. } => Some(machine),
+            Self::LambdaInvoke { .. } | Self::Function { .. } => None,
         }
     }
 }
@@ -141,9 +159,11 @@ pub struct Choice {
     pub default: String,
 }
 
-/// A Map state with an inline `ItemProcessor`.
+/// A Map state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Map {
+    /// `Mode` of the `ProcessorConfig`.
+    pub mode: Mode,
     /// `ItemsPath`: the list, in the state's input.
     pub items_path: Path,
     /// `ItemSelector`: an iteration's input; without one the item itself.
@@ -156,7 +176,19 @@ pub struct Map {
     pub outcome: Outcome,
 }
 
-/// `MaxConcurrency` or `MaxConcurrencyPath`; 0 is as many as Step Functions runs of an inline Map, 40.
+/// Whose history holds what the iterations of a Map do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The execution's own, of 25,000 events.
+    #[default]
+    Inline,
+    /// Each iteration is an execution of its own. No failure is tolerated: the first fails the Map, under the name
+    /// [`EXCEED_TOLERATED_FAILURE_THRESHOLD`](crate::error::names::EXCEED_TOLERATED_FAILURE_THRESHOLD).
+    Distributed,
+}
+
+/// `MaxConcurrency` or `MaxConcurrencyPath`; 0 is as many as Step Functions runs at once: 40 of an inline Map, 10,000 of
+/// a distributed one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concurrency {
     /// `MaxConcurrency`.
@@ -235,10 +267,16 @@ impl StateMachine {
     pub fn functions(&self) -> BTreeSet<&str> {
         self.all_states()
             .into_iter()
-            .filter_map(|(_, state)| match &state.kind {
-                Kind::Task(task) => Some(task.resource.function()),
-                _ => None,
-            })
+            .filter_map(|(_, state)| state.resource()?.function())
+            .collect()
+    }
+
+    /// Every other state machine that a state starts.
+    #[must_use]
+    pub fn machines(&self) -> BTreeSet<&str> {
+        self.all_states()
+            .into_iter()
+            .filter_map(|(_, state)| state.resource()?.machine())
             .collect()
     }
 
@@ -258,6 +296,13 @@ impl StateMachine {
 }
 
 impl State {
+    fn resource(&self) -> Option<&Resource> {
+        match &self.kind {
+            Kind::Task(task) => Some(&task.resource),
+            _ => None,
+        }
+    }
+
     /// Retriers, catchers and result places, in the states that have them.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {

@@ -16,6 +16,8 @@ pub mod names {
     pub const RUNTIME: &str = "States.Runtime";
     /// A payload over 256 KiB. Caught only by its own name.
     pub const DATA_LIMIT_EXCEEDED: &str = "States.DataLimitExceeded";
+    /// A child execution of a distributed Map failed. What failed it is in the child, and not in this error.
+    pub const EXCEED_TOLERATED_FAILURE_THRESHOLD: &str = "States.ExceedToleratedFailureThreshold";
     /// `ResultPath` points into something that is no object.
     pub const RESULT_PATH_MATCH_FAILURE: &str = "States.ResultPathMatchFailure";
 }

@@ -24,6 +24,7 @@ pub mod retry;
 mod strict_json;
 mod task;
 pub mod template;
+mod visit;
 pub mod walk;
 
 pub use clock::{Clock, Pause, RealTime, SkipPauses};

@@ -1,17 +1,24 @@
 //! One attempt of a Map state: its inner state machine, for every item of a list.
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use serde_json::Value;
 
-use crate::definition::{Concurrency, Map};
-use crate::error::ExecutionFailed;
+use crate::definition::{Concurrency, Map, Mode};
+use crate::error::{ExecutionFailed, names};
+use crate::limit;
 use crate::path::Context;
-use crate::walk::{Visit, Walker};
+use crate::visit::Visit;
+use crate::walk::Walker;
 
 /// How many iterations of an inline Map Step Functions runs at once when it may choose:
 /// <https://docs.aws.amazon.com/step-functions/latest/dg/state-map-inline.html>.
 const INLINE_CONCURRENCY: usize = 40;
+
+/// How many child executions of a distributed one:
+/// <https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html>.
+const DISTRIBUTED_CONCURRENCY: usize = 10_000;
 
 impl Walker<'_> {
     /// Runs every iteration; the first that fails stops the others and is the Map's own failure.
@@ -26,7 +33,7 @@ impl Walker<'_> {
             let cause = format!("ItemsPath: the value at {} is no list", map.items_path);
             return Err(visit.runtime(cause));
         };
-        let limit = concurrency(visit, &map.concurrency, &input)?;
+        let limit = concurrency(visit, map, &input)?;
         let mut results = vec![Value::Null; items.len()];
         let mut waiting = items.iter().enumerate();
         let mut running = FuturesUnordered::new();
@@ -35,21 +42,40 @@ impl Walker<'_> {
                 && let Some((index, item)) = waiting.next()
             {
                 let own = iteration_input(visit, map, &input, index, item)?;
-                let iteration = self.run(&map.processor, own, Some((index, item)));
+                let iteration: BoxFuture<'_, _> = match map.mode {
+                    Mode::Inline => self.run(&map.processor, own, Some((index, item))),
+                    Mode::Distributed => {
+                        Box::pin(self.run_child(&map.processor, own, (visit.name, index)))
+                    }
+                };
                 running.push(async move { (index, iteration.await) });
             }
             match running.next().await {
                 None => break,
-                Some((index, result)) => results[index] = result?,
+                Some((index, Ok(result))) => results[index] = result,
+                Some((_, Err(failure))) if map.mode == Mode::Inline => return Err(failure),
+                Some((_, Err(_))) => return Err(child_failed(visit)),
             }
         }
         let result = Value::Array(results);
+        if map.mode == Mode::Distributed {
+            limit::check(visit.name, "list of the children's outputs", &result)?;
+        }
         let selected = match &map.outcome.selector {
             Some(template) => visit.fill("ResultSelector", template, &result)?,
             None => result,
         };
         visit.output(visit.place(&map.outcome.result_path, selected)?)
     }
+}
+
+/// What a distributed Map says of a failed child: not what failed it.
+fn child_failed(visit: &Visit<'_, '_>) -> ExecutionFailed {
+    ExecutionFailed::named(
+        visit.name,
+        names::EXCEED_TOLERATED_FAILURE_THRESHOLD,
+        "The specified tolerated failure threshold was exceeded",
+    )
 }
 
 fn iteration_input(
@@ -66,6 +92,7 @@ fn iteration_input(
         name: visit.name,
         state: visit.state,
         input: visit.input,
+        index: Some(index),
         context: Context {
             item: Some((index, item)),
             ..visit.context
@@ -74,12 +101,8 @@ fn iteration_input(
     inside.fill("ItemSelector", template, input)
 }
 
-fn concurrency(
-    visit: &Visit<'_, '_>,
-    concurrency: &Concurrency,
-    input: &Value,
-) -> Result<usize, ExecutionFailed> {
-    let limit = match concurrency {
+fn concurrency(visit: &Visit<'_, '_>, map: &Map, input: &Value) -> Result<usize, ExecutionFailed> {
+    let limit = match &map.concurrency {
         Concurrency::Fixed(limit) => *limit,
         Concurrency::Path(path) => visit
             .resolve("MaxConcurrencyPath", path, input)?
@@ -91,9 +114,9 @@ fn concurrency(
                 ))
             })?,
     };
-    Ok(if limit == 0 {
-        INLINE_CONCURRENCY
-    } else {
-        limit
+    Ok(match (limit, map.mode) {
+        (0, Mode::Inline) => INLINE_CONCURRENCY,
+        (0, Mode::Distributed) => DISTRIBUTED_CONCURRENCY,
+        (limit, _) => limit,
     })
 }

@@ -83,7 +83,8 @@ pub(crate) struct Scope<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub execution_id: &'a str,
-    pub start_time: &'a str,
+    /// `None` in a child execution: when one begins is not told here.
+    pub start_time: Option<&'a str>,
     pub execution_input: &'a Value,
     pub state: &'a str,
     /// Index and value of the innermost Map's item.
@@ -95,7 +96,7 @@ impl<'a> Context<'a> {
         Some(match root {
             Root::Data => Cow::Borrowed(data),
             Root::ExecutionId => Cow::Owned(self.execution_id.into()),
-            Root::ExecutionStartTime => Cow::Owned(self.start_time.into()),
+            Root::ExecutionStartTime => Cow::Owned(self.start_time?.into()),
             Root::ExecutionInput => Cow::Borrowed(self.execution_input),
             Root::StateName => Cow::Owned(self.state.into()),
             Root::MapItemIndex => Cow::Owned(self.item?.0.into()),
@@ -276,7 +277,7 @@ mod tests {
         let item = json!({"n": [4, 5]});
         let context = Context {
             execution_id: "run-1",
-            start_time: "2026-01-14T10:18:50.622Z",
+            start_time: Some("2026-01-14T10:18:50.622Z"),
             execution_input: &input,
             state: "Scan",
             item: Some((3, &item)),

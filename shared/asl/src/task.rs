@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{BoxFuture, Either, FutureExt as _, select};
 use serde_json::{Value, json};
 
 use crate::Pause;
 use crate::definition::{Resource, Task};
-use crate::error::{ExecutionFailed, names};
+use crate::error::{ExecutionFailed, TaskError, names};
 use crate::limit;
-use crate::walk::{Visit, Walker};
+use crate::visit::Visit;
+use crate::walk::Walker;
 
 impl Walker<'_> {
-    /// Calls the function once, and shapes what it returns into the state's output.
+    /// Calls what the state calls once, and shapes what it returns into the state's output.
     pub(crate) async fn task(
         &self,
         visit: &Visit<'_, '_>,
@@ -29,10 +30,13 @@ impl Walker<'_> {
                 Some(template) => visit.fill("Parameters", template, &input)?,
                 None => Cow::into_owned(input),
             },
+            Resource::StartExecution {
+                input: template, ..
+            } => visit.fill("Parameters.Input", template, &input)?,
         };
         limit::check(visit.name, "task's payload", &payload)?;
         let returned = self
-            .invoke(visit, task.resource.function(), payload, task.timeout)
+            .within(visit, task.timeout, self.call(&task.resource, payload))
             .await?;
         let result = match &task.resource {
             // The members of Lambda's own answer that are the same in every call.
@@ -42,6 +46,7 @@ impl Walker<'_> {
                 "StatusCode": 200,
             }),
             Resource::Function { .. } => returned,
+            Resource::StartExecution { .. } => json!({"ExecutionArn": returned}),
         };
         limit::check(visit.name, "task's result", &result)?;
         let selected = match &task.outcome.selector {
@@ -51,21 +56,35 @@ impl Walker<'_> {
         visit.output(visit.place(&task.outcome.result_path, selected)?)
     }
 
-    async fn invoke(
+    fn call<'b>(
+        &'b self,
+        resource: &'b Resource,
+        payload: Value,
+    ) -> BoxFuture<'b, Result<Value, TaskError>> {
+        match resource {
+            Resource::LambdaInvoke { function, .. } | Resource::Function { function, .. } => {
+                self.tasks.invoke(function, payload)
+            }
+            Resource::StartExecution { machine, .. } => {
+                let started = self.tasks.start_execution(machine, payload);
+                started.map(|arn| arn.map(Value::String)).boxed()
+            }
+        }
+    }
+
+    async fn within(
         &self,
         visit: &Visit<'_, '_>,
-        function: &str,
-        payload: Value,
         timeout: Option<Duration>,
+        call: BoxFuture<'_, Result<Value, TaskError>>,
     ) -> Result<Value, ExecutionFailed> {
-        let call = self.tasks.invoke(function, payload);
         let returned = match timeout {
             None => call.await,
             // The call is polled first: an answer that is there in time counts, however late it is seen.
             Some(timeout) => match select(call, self.pause(Pause::Timeout, timeout)).await {
                 Either::Left((returned, _)) => returned,
                 Either::Right(((), _)) => {
-                    let cause = format!("{function} did not answer within {timeout:?}");
+                    let cause = format!("no answer within {timeout:?}");
                     return Err(ExecutionFailed::named(visit.name, names::TIMEOUT, cause));
                 }
             },

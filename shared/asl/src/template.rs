@@ -100,7 +100,7 @@ mod tests {
         let input = json!({});
         let context = Context {
             execution_id: "run-1",
-            start_time: "now",
+            start_time: Some("now"),
             execution_input: &input,
             state: "S",
             item: None,

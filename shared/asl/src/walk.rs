@@ -1,22 +1,19 @@
 //! The walk: from state to state until one ends the execution.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use serde_json::{Map as Object, Value};
+use serde_json::Value;
 
 use crate::clock::{Clock, RealTime};
-use crate::definition::{
-    Choice, Fail, Kind, Length, Pass, State, StateMachine, Text, Transition, Wait,
-};
-use crate::error::{ExecutionFailed, TaskError, names};
+use crate::definition::{Kind, Length, State, StateMachine, Transition, Wait};
+use crate::error::{ExecutionFailed, TaskError};
 use crate::limit;
 use crate::observe::{Event, Observer};
-use crate::path::{Context, Path, ResultPath, Scope};
-use crate::template::Template;
+use crate::path::Context;
+use crate::visit::Visit;
 use crate::{Pause, retry};
 
 /// The port to the functions that Task states call.
@@ -27,6 +24,15 @@ use crate::{Pause, retry};
 pub trait Tasks: Send + Sync {
     /// Calls a function. The future is dropped on a time-out, and when another iteration of its Map fails.
     async fn invoke(&self, function: &str, payload: Value) -> Result<Value, TaskError>;
+
+    /// Starts another state machine and gives its execution's ARN, without waiting for its end. Whoever knows no other
+    /// machine has nothing to add: none is found.
+    async fn start_execution(&self, machine: &str, _input: Value) -> Result<String, TaskError> {
+        Err(TaskError::new(
+            "StepFunctions.StateMachineDoesNotExistException",
+            format!("there is no state machine {machine} here"),
+        ))
+    }
 }
 
 /// What the context object says of the execution.
@@ -81,23 +87,30 @@ pub async fn walk(
     tasks: &dyn Tasks,
     options: &Options,
 ) -> Result<Value, ExecutionFailed> {
+    let jitter = Mutex::new(fastrand::Rng::with_seed(options.jitter_seed));
     let walker = Walker {
-        execution,
+        execution_id: &execution.id,
+        start_time: Some(&execution.start_time),
         execution_input: &input,
         tasks,
         options,
-        jitter: Mutex::new(fastrand::Rng::with_seed(options.jitter_seed)),
+        jitter: &jitter,
+        child: None,
     };
     walker.run(machine, input.clone(), None).await
 }
 
 /// One execution under way.
+#[derive(Clone, Copy)]
 pub(crate) struct Walker<'a> {
-    execution: &'a Execution,
+    execution_id: &'a str,
+    start_time: Option<&'a str>,
     execution_input: &'a Value,
     pub(crate) tasks: &'a dyn Tasks,
     pub(crate) options: &'a Options,
-    jitter: Mutex<fastrand::Rng>,
+    jitter: &'a Mutex<fastrand::Rng>,
+    /// The item that this is the child execution of, in the list of a distributed Map.
+    child: Option<usize>,
 }
 
 /// What a state leaves behind: its output, and the state that goes on, if any.
@@ -124,7 +137,7 @@ impl Walker<'_> {
         mut input: Value,
         item: Option<(usize, &'b Value)>,
     ) -> BoxFuture<'b, Result<Value, ExecutionFailed>> {
-        let index = item.map(|(index, _)| index);
+        let index = item.map(|(index, _)| index).or(self.child);
         Box::pin(async move {
             let mut name = machine.start_at.as_str();
             limit::check(name, "input", &input)?;
@@ -162,6 +175,25 @@ impl Walker<'_> {
         })
     }
 
+    /// Runs an execution of its own for one item of a distributed Map. Of its parent it knows what its input says: the
+    /// context object is the child's, and no item of a Map is in sight.
+    pub(crate) async fn run_child(
+        &self,
+        machine: &StateMachine,
+        input: Value,
+        (state, index): (&str, usize),
+    ) -> Result<Value, ExecutionFailed> {
+        let id = format!("{}/{state}:{index}", self.execution_id);
+        let child = Walker {
+            execution_id: &id,
+            start_time: None,
+            execution_input: &input,
+            child: Some(index),
+            ..*self
+        };
+        child.run(machine, input.clone(), None).await
+    }
+
     async fn visit<'d>(
         &self,
         name: &'d str,
@@ -173,9 +205,10 @@ impl Walker<'_> {
             name,
             state,
             input,
+            index: item.map(|(index, _)| index).or(self.child),
             context: Context {
-                execution_id: &self.execution.id,
-                start_time: &self.execution.start_time,
+                execution_id: self.execution_id,
+                start_time: self.start_time,
                 execution_input: self.execution_input,
                 state: name,
                 item,
@@ -237,147 +270,5 @@ impl Walker<'_> {
     pub(crate) fn delay(&self, retrier: &retry::Retrier, attempt: u32) -> std::time::Duration {
         let mut jitter = self.jitter.lock().unwrap_or_else(PoisonError::into_inner);
         retrier.delay(attempt, jitter.f64())
-    }
-}
-
-/// One state of a definition (`'d`) with its input (`'a`), while the execution is in it.
-#[derive(Clone, Copy)]
-pub(crate) struct Visit<'d, 'a> {
-    pub name: &'d str,
-    pub state: &'d State,
-    /// The raw input.
-    pub input: &'a Value,
-    pub context: Context<'a>,
-}
-
-impl<'d, 'a> Visit<'d, 'a> {
-    /// The state's input after `InputPath`.
-    pub fn effective_input(&self) -> Result<Cow<'a, Value>, ExecutionFailed> {
-        self.filter("InputPath", self.state.input_path.as_ref(), self.input)
-    }
-
-    /// Fills a template of this state from `data`.
-    pub fn fill(
-        &self,
-        field: &str,
-        template: &Template,
-        data: &Value,
-    ) -> Result<Value, ExecutionFailed> {
-        let context = self.context;
-        template
-            .fill(Scope { data, context })
-            .map_err(|path| self.nothing_at(field, &path))
-    }
-
-    /// The value at a path of this state in `data`.
-    pub fn resolve<'v>(
-        &self,
-        field: &str,
-        path: &Path,
-        data: &'v Value,
-    ) -> Result<Cow<'v, Value>, ExecutionFailed>
-    where
-        'a: 'v,
-    {
-        let context = self.context;
-        path.resolve(Scope { data, context })
-            .ok_or_else(|| self.nothing_at(field, path))
-    }
-
-    /// The failure of a state that cannot be computed.
-    pub fn runtime(&self, cause: impl Into<String>) -> ExecutionFailed {
-        ExecutionFailed::runtime(self.name, cause)
-    }
-
-    fn nothing_at(&self, field: &str, path: &Path) -> ExecutionFailed {
-        self.runtime(format!("{field}: there is no value at {path}"))
-    }
-
-    fn filter<'v>(
-        &self,
-        field: &str,
-        path: Option<&Path>,
-        data: &'v Value,
-    ) -> Result<Cow<'v, Value>, ExecutionFailed>
-    where
-        'a: 'v,
-    {
-        match path {
-            Some(path) => self.resolve(field, path, data),
-            None => Ok(Cow::Owned(Value::Object(Object::new()))),
-        }
-    }
-
-    /// The raw input with `result` at its place.
-    pub fn place(&self, path: &ResultPath, result: Value) -> Result<Value, ExecutionFailed> {
-        path.put(self.input, result).ok_or_else(|| {
-            let cause = "ResultPath leads through a value of the input that is no object";
-            ExecutionFailed::named(self.name, names::RESULT_PATH_MATCH_FAILURE, cause)
-        })
-    }
-
-    /// What the state passes on, after `OutputPath`.
-    pub fn output(&self, value: Value) -> Result<Value, ExecutionFailed> {
-        let path = self.state.output_path.as_ref();
-        let output = if path == Some(&Path::whole()) {
-            value
-        } else {
-            self.filter("OutputPath", path, &value)?.into_owned()
-        };
-        limit::check(self.name, "output", &output)?;
-        Ok(output)
-    }
-
-    fn pass(&self, pass: &'d Pass) -> Result<Step<'d>, ExecutionFailed> {
-        let input = self.effective_input()?;
-        let result = match (&pass.result, &pass.parameters) {
-            (Some(result), _) => result.clone(),
-            (None, Some(template)) => self.fill("Parameters", template, &input)?,
-            (None, None) => input.into_owned(),
-        };
-        let output = self.output(self.place(&pass.result_path, result)?)?;
-        Ok(Step::new(output, &pass.transition))
-    }
-
-    fn choose(&self, choice: &'d Choice) -> Result<Step<'d>, ExecutionFailed> {
-        let input = self.effective_input()?;
-        let scope = Scope {
-            data: &input,
-            context: self.context,
-        };
-        let mut next = choice.default.as_str();
-        for (index, rule) in choice.rules.iter().enumerate() {
-            let holds = rule
-                .condition
-                .holds(scope)
-                .map_err(|path| self.nothing_at(&format!("Choices[{index}].Variable"), &path))?;
-            if holds {
-                next = &rule.next;
-                break;
-            }
-        }
-        Ok(Step {
-            output: self.output(input.into_owned())?,
-            next: Some(next),
-        })
-    }
-
-    /// The failure that a Fail state stands for, or why it cannot be told.
-    fn fail(&self, fail: &Fail) -> Result<ExecutionFailed, ExecutionFailed> {
-        Ok(ExecutionFailed {
-            state: self.name.to_owned(),
-            error: self.text("ErrorPath", &fail.error)?,
-            cause: self.text("CausePath", &fail.cause)?,
-        })
-    }
-
-    fn text(&self, field: &str, text: &Text) -> Result<String, ExecutionFailed> {
-        match text {
-            Text::Fixed(text) => Ok(text.clone()),
-            Text::Path(path) => match self.resolve(field, path, self.input)?.as_ref() {
-                Value::String(text) => Ok(text.clone()),
-                _ => Err(self.runtime(format!("{field}: the value at {path} is no text"))),
-            },
-        }
     }
 }

@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DYNAMODB_ATTEMPT: Duration = Duration::from_secs(30);
 /// One attempt of an S3 call, the upload of a part included.
 const S3_ATTEMPT: Duration = Duration::from_mins(5);
+/// One attempt of a Step Functions call: all of them are small.
+const SFN_ATTEMPT: Duration = Duration::from_secs(20);
 /// Attempts of the clients that retry by themselves, the first one included.
 const ATTEMPTS: u32 = 10;
 /// The ceilings of the first wait between two attempts and of the longest: ten seconds in all on average, so
@@ -48,6 +50,8 @@ pub struct ConnectionSettings {
     pub dynamodb_endpoint_url: Option<String>,
     /// S3's endpoint, before `endpoint_url`.
     pub s3_endpoint_url: Option<String>,
+    /// Step Functions' endpoint, before `endpoint_url`.
+    pub sfn_endpoint_url: Option<String>,
 }
 
 impl ConnectionSettings {
@@ -59,6 +63,12 @@ impl ConnectionSettings {
 
     fn s3(&self) -> Option<&str> {
         self.s3_endpoint_url
+            .as_deref()
+            .or(self.endpoint_url.as_deref())
+    }
+
+    fn sfn(&self) -> Option<&str> {
+        self.sfn_endpoint_url
             .as_deref()
             .or(self.endpoint_url.as_deref())
     }
@@ -312,6 +322,29 @@ fn s3_config(
             builder = builder
                 .http_client(http_client(Reach::ThisMachine))
                 .credentials_provider(local_credentials(settings, config));
+        }
+    }
+    Ok(builder.build())
+}
+
+/// The configuration of Step Functions, from the settings alone.
+pub(crate) async fn sfn_config(
+    settings: &ConnectionSettings,
+) -> Result<aws_sdk_sfn::Config, Failure> {
+    if let Some(url) = settings.sfn() {
+        endpoint::check(url)?;
+    }
+    let config = load(settings).await;
+    region(&config)?;
+    let url = endpoint::in_force(settings.sfn(), &config, "SFN")?;
+    let mut builder =
+        aws_sdk_sfn::config::Builder::from(&config).timeout_config(timeouts(SFN_ATTEMPT));
+    if let Some(url) = url {
+        builder = builder.endpoint_url(&url);
+        if endpoint::is_loopback(&url) {
+            builder = builder
+                .http_client(http_client(Reach::ThisMachine))
+                .credentials_provider(local_credentials(settings, &config));
         }
     }
     Ok(builder.build())

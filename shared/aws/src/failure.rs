@@ -76,6 +76,8 @@ const THROTTLED: &[&str] = &[
     "BandwidthLimitExceeded",
     "LimitExceededException",
     "SlowDown",
+    // Step Functions': a million executions at once.
+    "ExecutionLimitExceeded",
 ];
 
 /// Codes of a service in trouble, or of bytes lost on the way.
@@ -131,6 +133,9 @@ const NOT_FOUND: &[&str] = &[
     "NoSuchBucket",
     "NoSuchKey",
     "NotFound",
+    "StateMachineDoesNotExist",
+    "ExecutionDoesNotExist",
+    "ResourceNotFound",
 ];
 
 /// Codes of requests that no repetition makes right.

@@ -4,7 +4,8 @@
 //! page and keeps the items as the bytes that DynamoDB sent, [`DynamoWriter`] sends items as the bytes that
 //! a backup holds; [`S3Store`] keeps objects in a bucket; [`DynamoDescriber`] reads a table's settings
 //! verbatim, [`DynamoAdmin`] and [`DynamoImporter`] make tables from them; [`DynamoStreams`] reads streams,
-//! whose records stay the bytes that came, too; [`KvControlTable`] records who has done what.
+//! whose records stay the bytes that came, too; [`KvControlTable`] records who has done what; [`SfnExecutions`]
+//! starts and stops the deployed state machines.
 //! Whatever fails comes back as a [`highwater_domain::failure::Failure`], judged once, in [`failure`].
 
 mod attribute_value;
@@ -13,6 +14,7 @@ mod checked_body;
 mod clients;
 mod control_table;
 mod endpoint;
+mod executions;
 pub mod failure;
 mod http_client;
 mod live_control;
@@ -32,6 +34,7 @@ mod url_key;
 
 pub use clients::{Clients, ConnectionSettings};
 pub use control_table::KvControlTable;
+pub use executions::SfnExecutions;
 pub use s3_store::S3Store;
 pub use stream_source::DynamoStreams;
 pub use table_admin::DynamoAdmin;

@@ -23,6 +23,9 @@ const MARGIN_SHARE: u64 = 4;
 /// The most that is kept, in milliseconds.
 const MARGIN_MAX_MS: u64 = 30_000;
 
+/// What is assumed where nobody tells how long an invocation lasts, in milliseconds.
+const UNTOLD_MS: u64 = 60_000;
+
 impl Budget {
     /// No deadline: a command on somebody's machine.
     pub const UNLIMITED: Self = Self {
@@ -40,6 +43,20 @@ impl Budget {
             deadline: Some(deadline),
             margin_ms,
         }
+    }
+
+    /// An invocation that began at `now`, and whose runtime says that it is killed at `deadline`.
+    ///
+    /// A moment that is over when the work begins cannot be true, because no runtime hands out an event that it has given
+    /// up. Some local ones tell a constant, ten minutes into 1970. With a budget that is spent from the start a step would
+    /// hand its work on for ever and do none of it, so a minute is assumed instead: if the invocation is killed earlier,
+    /// what it has committed stays, and the workflow tries it again.
+    #[must_use]
+    pub fn of_invocation(deadline: UnixMillis, now: UnixMillis) -> Self {
+        if deadline > now {
+            return Self::until(deadline, now);
+        }
+        Self::until(UnixMillis(now.0.saturating_add(UNTOLD_MS)), now)
     }
 
     /// An equal share of what is left, for the next of `of` jobs that run one after the other.
@@ -87,6 +104,19 @@ mod tests {
         assert!(
             long.allows_wait(UnixMillis(0), 869_999) && !long.allows_wait(UnixMillis(0), 870_000)
         );
+    }
+
+    #[test]
+    fn a_deadline_that_is_over_is_none() {
+        let now = UnixMillis(1_768_385_930_622);
+        for over in [UnixMillis(600_000), UnixMillis(0), now] {
+            let assumed = Budget::of_invocation(over, now);
+            assert_eq!(assumed.left_ms(now), Some(45_000), "{over:?}");
+        }
+        let told = UnixMillis(now.0 + 1);
+        assert_eq!(Budget::of_invocation(told, now), Budget::until(told, now));
+        let endless = Budget::of_invocation(UnixMillis(0), UnixMillis(u64::MAX));
+        assert!(endless.is_spent(UnixMillis(u64::MAX)));
     }
 
     #[test]

@@ -7,8 +7,13 @@ use thiserror::Error;
 pub struct Config {
     /// `HIGHWATER_CONTROL_TABLE`: the control table's name.
     pub control_table: String,
-    /// `HIGHWATER_LOG`: which log lines appear, in `tracing`'s filter syntax; `info` by default.
+    /// `HIGHWATER_LOG`: which log lines appear, in `tracing`'s filter syntax. Without it `AWS_LAMBDA_LOG_LEVEL`, which
+    /// Lambda sets to the function's `ApplicationLogLevel`; without that, `info`.
     pub log: String,
+    /// `HIGHWATER_STACK`: the stack's name, a dimension of the metrics.
+    pub stack: Option<String>,
+    /// `AWS_LAMBDA_LOG_LEVEL`: the level below which Lambda itself drops lines.
+    pub lambda_log_level: Option<String>,
 }
 
 /// An environment that a function cannot start in.
@@ -37,26 +42,48 @@ impl Config {
     pub fn from_pairs(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut control_table = None;
-        let mut log = None;
+        let (mut control_table, mut log, mut stack, mut level) = (None, None, None, None);
         for (name, value) in pairs {
+            let value = Some(value).filter(|value| !value.is_empty());
             match name.as_str() {
-                "HIGHWATER_CONTROL_TABLE" => control_table = Some(value),
-                "HIGHWATER_LOG" => log = Some(value),
+                "HIGHWATER_CONTROL_TABLE" => control_table = value,
+                "HIGHWATER_LOG" => log = value,
+                "HIGHWATER_STACK" => stack = value,
+                "AWS_LAMBDA_LOG_LEVEL" => level = value,
                 _ => {}
             }
         }
-        let control_table =
-            control_table
-                .filter(|name| !name.is_empty())
-                .ok_or(ConfigError::Missing {
-                    name: "HIGHWATER_CONTROL_TABLE",
-                    meaning: "the name of the control table",
-                })?;
+        let control_table = control_table.ok_or(ConfigError::Missing {
+            name: "HIGHWATER_CONTROL_TABLE",
+            meaning: "the name of the control table",
+        })?;
+        let of_lambda = level.as_deref().map(filter_of);
         Ok(Self {
             control_table,
-            log: log.unwrap_or_else(|| "info".into()),
+            log: log.unwrap_or_else(|| of_lambda.unwrap_or("info").to_owned()),
+            stack,
+            lambda_log_level: level,
         })
+    }
+
+    /// The function's `ApplicationLogLevel`, if Lambda drops lines of the level INFO because of it: metrics are such.
+    ///
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
+    #[must_use]
+    pub fn level_without_metrics(&self) -> Option<&str> {
+        let level = self.lambda_log_level.as_deref()?;
+        matches!(filter_of(level), "warn" | "error").then_some(level)
+    }
+}
+
+/// Lambda's word for a level as a filter; what is none of its words filters nothing that matters.
+fn filter_of(level: &str) -> &'static str {
+    match level.to_ascii_uppercase().as_str() {
+        "TRACE" => "trace",
+        "DEBUG" => "debug",
+        "WARN" => "warn",
+        "ERROR" | "FATAL" => "error",
+        _ => "info",
     }
 }
 
@@ -83,8 +110,40 @@ mod tests {
             config,
             Config {
                 control_table: "hw".into(),
-                log: "info".into()
+                log: "info".into(),
+                stack: None,
+                lambda_log_level: None,
             }
         );
+    }
+
+    #[test]
+    fn the_logs_own_filter_goes_before_lambdas_level() {
+        for (set, lambda, log, drops) in [
+            ("", "", "info", false),
+            ("", "DEBUG", "debug", false),
+            ("", "WARN", "warn", true),
+            ("", "FATAL", "error", true),
+            ("", "loud", "info", false),
+            (
+                "warn,highwater_steps=debug",
+                "INFO",
+                "warn,highwater_steps=debug",
+                false,
+            ),
+            ("debug", "error", "debug", true),
+        ] {
+            let config = read(&[
+                ("HIGHWATER_CONTROL_TABLE", "hw"),
+                ("HIGHWATER_STACK", "backups"),
+                ("HIGHWATER_LOG", set),
+                ("AWS_LAMBDA_LOG_LEVEL", lambda),
+            ]);
+            let config = config.unwrap();
+            assert_eq!(config.log, log, "{set} {lambda}");
+            assert_eq!(config.stack.as_deref(), Some("backups"));
+            let dropping = config.level_without_metrics();
+            assert_eq!(dropping, drops.then_some(lambda), "{set} {lambda}");
+        }
     }
 }

@@ -13,16 +13,18 @@ use highwater_lease::Settings;
 use highwater_steps::live_deps::{LiveDeps, LiveObserver};
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::{Deps, ErrorName, RestoreDeps, StepError, StopFlag};
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
-use tracing::Instrument as _;
-use tracing_subscriber::EnvFilter;
+use tracing::{Instrument as _, Span};
 
 use crate::config::{Config, ConfigError};
 use crate::failure::StepFailure;
+use crate::invocation::{Ids, Subject};
+use crate::log_lines;
+use crate::observed::{InvocationObserver, Observed, StandardOutput};
 use crate::ports::{KvLeaseGroups, LoggingObserver, S3Stores, SystemClock};
 
 /// Why a function cannot start. The runtime reports it as an init error.
@@ -126,14 +128,19 @@ pub fn live_deps(
 }
 
 async fn connect() -> Result<(Clients, Config), StartError> {
-    let config = Config::from_pairs(std::env::vars())?;
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
-        .with_current_span(true)
-        .init();
-    tracing::info!(?config, "starting");
+    let config = Config::from_pairs(std::env::vars());
+    log_lines::begin(config.as_ref().map_or("info", |config| &config.log));
+    match &config {
+        Ok(config) => tracing::info!(?config, "starting"),
+        Err(error) => tracing::error!(%error, "not starting"),
+    }
+    let config = config?;
+    if let Some(level) = config.level_without_metrics() {
+        tracing::error!(
+            level,
+            "Lambda drops this function's metrics, which are lines of the level INFO: set its ApplicationLogLevel to INFO and HIGHWATER_LOG to the level wanted"
+        );
+    }
     let clients = Clients::connect(&ConnectionSettings::default()).await?;
     Ok((clients, config))
 }
@@ -141,34 +148,110 @@ async fn connect() -> Result<(Clients, Config), StartError> {
 /// Answers events with `step` until the sandbox ends.
 ///
 /// An event that is not the step's input is `InvalidInput`; a panic is `Internal`. The budget ends before
-/// the invocation's deadline does.
+/// the invocation's deadline does. Every line of an invocation carries its ids, and what it counted is told as metrics.
 pub async fn serve<D, I, O, S, F>(deps: D, step: S) -> Result<(), StartError>
 where
-    D: Clone,
-    I: DeserializeOwned + Send + 'static,
+    D: Observed,
+    I: Subject + DeserializeOwned + Send + 'static,
     O: Serialize + Send + 'static,
     S: Fn(D, I, Budget) -> F,
     F: Future<Output = Result<O, StepError>> + Send + 'static,
 {
-    let (deps, step) = (&deps, &step);
+    let stack = Config::from_pairs(std::env::vars())?.stack;
+    let (deps, step, stack) = (&deps, &step, &stack);
     let handler = service_fn(move |event: LambdaEvent<Value>| async move {
+        let LambdaEvent { payload, context } = event;
+        let span = Ids::span(&context);
+        let input = I::deserialize(&payload);
+        if let Ok(input) = &input {
+            input.ids().record(&span);
+        }
         // Events hold ids and numbers, never items: they can be logged whole.
-        tracing::info!(event = %event.payload, "invoked");
-        let input: I = serde_json::from_value(event.payload).map_err(|error| StepFailure {
-            name: ErrorName::InvalidInput,
-            message: format!("the event is not this function's input: {error}"),
+        span.in_scope(|| tracing::info!(event = %payload, "invoked"));
+        let input = input.map_err(|error| {
+            let message = format!("the event is not this function's input: {error}");
+            refuse(&span, message)
         })?;
-        let budget = Budget::until(UnixMillis(event.context.deadline), SystemClock.now());
-        let span = tracing::info_span!("step", request_id = event.context.request_id);
-        let outcome = tokio::spawn(step(deps.clone(), input, budget).instrument(span)).await;
-        finish(outcome)
+        let invocation = Invocation::new(&context, span, &input.ids(), stack.clone());
+        invocation
+            .run(deps, |deps, budget| step(deps, input, budget))
+            .await
     });
     lambda_runtime::run(handler)
         .await
         .map_err(StartError::Runtime)
 }
 
-pub(crate) fn finish<O: Serialize>(
+/// The answer to an event that is not the function's input.
+pub(crate) fn refuse(span: &Span, message: String) -> StepFailure {
+    let name = ErrorName::InvalidInput;
+    span.in_scope(|| tracing::error!(name = name.as_str(), error = message, "event refused"));
+    StepFailure { name, message }
+}
+
+/// One invocation: its lines, its numbers, its time.
+pub(crate) struct Invocation {
+    span: Span,
+    pub(crate) observer: Arc<InvocationObserver>,
+    budget: Budget,
+}
+
+impl Invocation {
+    /// The invocation of `context`, about what `ids` say.
+    pub(crate) fn new(context: &Context, span: Span, ids: &Ids, stack: Option<String>) -> Self {
+        ids.record(&span);
+        let (deadline, now) = (UnixMillis(context.deadline), SystemClock.now());
+        let budget = Budget::of_invocation(deadline, now);
+        if deadline <= now {
+            let deadline = deadline.to_rfc3339();
+            span.in_scope(|| {
+                tracing::warn!(
+                    deadline,
+                    "the runtime tells a deadline that is over already; a minute is assumed"
+                );
+            });
+        }
+        let mut properties = ids.properties();
+        properties.insert("request_id".into(), context.request_id.as_str().into());
+        let observer = InvocationObserver::new(
+            span.clone(),
+            stack,
+            properties,
+            Arc::new(SystemClock),
+            Arc::new(StandardOutput),
+        );
+        if let Some(table) = &ids.table {
+            observer.turn_to(table);
+        }
+        Self {
+            span,
+            observer: Arc::new(observer),
+            budget,
+        }
+    }
+
+    /// Runs a step to its end, and tells what it counted, however it ends.
+    pub(crate) async fn run<D, O, F>(
+        self,
+        deps: &D,
+        step: impl FnOnce(D, Budget) -> F,
+    ) -> Result<Value, StepFailure>
+    where
+        D: Observed,
+        O: Serialize + Send + 'static,
+        F: Future<Output = Result<O, StepError>> + Send + 'static,
+    {
+        let deps = deps.clone().observed_by(&self.observer);
+        let step = step(deps, self.budget).instrument(self.span.clone());
+        // A task of its own only so that a panic becomes an answer: it is over before the invocation is.
+        let outcome = tokio::spawn(step).await;
+        let answer = self.span.in_scope(|| finish(outcome));
+        self.observer.flush();
+        answer
+    }
+}
+
+fn finish<O: Serialize>(
     outcome: Result<Result<O, StepError>, tokio::task::JoinError>,
 ) -> Result<Value, StepFailure> {
     let internal = |message: String| StepFailure {

@@ -17,6 +17,7 @@ use highwater_lease::{Error as LeaseError, HeldLease, Standing};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::deps::StopFlag;
 use crate::error::StepError;
@@ -231,6 +232,9 @@ impl Audit<'_> {
         }
         let mut publisher = MarkPublisher::default();
         let mark = publisher.publish(self.deps, &self.log, 0).await?;
+        if let Some(unhealed) = publisher.unhealed() {
+            self.deps.observer.audited(&mark, unhealed);
+        }
         self.log.label().clone_into(&mut self.report.stream_label);
         self.report.mark = Some(mark);
         Ok(())
@@ -295,7 +299,7 @@ impl Audit<'_> {
                 Ok(held) => {
                     self.taken.insert(shard.clone());
                     self.report.shards += 1;
-                    self.read(held);
+                    self.read(shard, held);
                 }
                 Err(LeaseError::NotAcquired { .. }) => self.look_at_owner(shard),
                 Err(
@@ -320,8 +324,10 @@ impl Audit<'_> {
         }
     }
 
-    fn read(&mut self, held: HeldLease) {
-        self.renewals.spawn(held.renewal().run());
+    fn read(&mut self, shard: &ShardId, held: HeldLease) {
+        let span = tracing::error_span!("shard", %shard);
+        let renewal = held.renewal().run();
+        self.renewals.spawn(renewal.instrument(span.clone()));
         let deps = LiveDeps {
             stop: self.halt.clone(),
             ..self.deps.clone()
@@ -332,7 +338,7 @@ impl Audit<'_> {
             until_silent: true,
         };
         let sink = LogSink::missing(self.deps, &self.log, self.random.u64(..));
-        self.readers.spawn(poll_shard::run(
+        let reader = poll_shard::run(
             deps,
             Arc::clone(&self.log),
             held,
@@ -340,7 +346,8 @@ impl Audit<'_> {
             settings,
             self.budget,
             self.random.u64(..),
-        ));
+        );
+        self.readers.spawn(reader.instrument(span));
     }
 
     fn take(
@@ -350,6 +357,7 @@ impl Audit<'_> {
         let ended = ended
             .map_err(|error| StepError::Internal(format!("reading a shard broke off: {error}")))?;
         let (polled, counts) = ended?;
+        self.deps.observer.back_filled(counts.sunk.back_filled);
         let report = &mut *self.report;
         report.records += counts.records;
         report.missing += counts.sunk.missing;

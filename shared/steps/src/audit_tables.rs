@@ -70,6 +70,7 @@ pub async fn run(
             publication_ms: scope.publication_ms,
             ..AuditInput::new(table.clone(), scope.to.to_string())
         };
+        deps.observer.about(table.name());
         match audit_stream::run(deps, &input, share).await {
             Ok(audit) => {
                 tracing::info!(%table, report = ?audit, "audited");

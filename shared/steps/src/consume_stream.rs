@@ -49,6 +49,19 @@ struct Undone {
 pub async fn run(
     deps: &LiveDeps,
     destination: &LogDestination,
+    input: ConsumeInput,
+    budget: Budget,
+) -> Result<ConsumeOutput, StepError> {
+    let answer = deliver(deps, destination, input, budget).await;
+    let is_whole = |output: &ConsumeOutput| output.batch_item_failures.is_empty();
+    deps.observer
+        .delivered(!answer.as_ref().is_ok_and(is_whole));
+    answer
+}
+
+async fn deliver(
+    deps: &LiveDeps,
+    destination: &LogDestination,
     mut input: ConsumeInput,
     budget: Budget,
 ) -> Result<ConsumeOutput, StepError> {
@@ -56,11 +69,16 @@ pub async fn run(
     if input.is_window_terminated_early {
         tracing::warn!(%shard, "Lambda has ended the window early");
     }
+    let told = input.event_source_arn.as_deref();
+    if let Some(Ok(stream)) = told.map(str::parse::<StreamArn>) {
+        deps.observer.about(stream.table());
+    }
     let batches = input.by_stream()?;
     let before = WindowState::read(input.state.as_deref());
     let mut output = ConsumeOutput::default();
     let mut after = before.clone();
     for (stream, batch) in &batches {
+        deps.observer.about(stream.table());
         let log = BatchLog::open(deps, destination, stream, &shard, budget)?;
         let undone = match log.write(batch).await {
             Ok(written) => {

@@ -85,6 +85,28 @@ pub trait Observer: Debug + Send + Sync {
 
     /// A segment is done.
     fn segment_done(&self, _segment: u32) {}
+
+    /// The job's record was read: what comes from here on is about the table of this name.
+    fn about(&self, _table: &str) {}
+
+    /// A request of a segment's scan was refused because it came too fast.
+    fn throttled(&self, _segment: u32) {}
+
+    /// An execution of a state machine has come to its end.
+    fn ended(&self, _end: JobEnd) {}
+}
+
+/// How an execution ended. A step that is repeated tells it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobEnd {
+    /// With a sealed snapshot.
+    BackupCompleted,
+    /// As a failure, which was written down as far as there was a snapshot to write it to.
+    BackupFailed,
+    /// With every item in its place.
+    RestoreCompleted,
+    /// As a failure, which was written down as far as there was a restore to write it to.
+    RestoreFailed,
 }
 
 /// Watches nothing.

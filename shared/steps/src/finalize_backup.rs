@@ -12,7 +12,7 @@ use highwater_domain::part_reader::read_part;
 use highwater_domain::snapshot::{PartId, PartRow, SnapshotRecord, Status, Verified};
 use serde::{Deserialize, Serialize};
 
-use crate::deps::Deps;
+use crate::deps::{Deps, JobEnd};
 use crate::error::StepError;
 use crate::hold_handoff;
 use crate::plan_backup::PlanInput;
@@ -65,7 +65,8 @@ pub struct FinalizeOutput {
 }
 
 impl FinalizeInput {
-    fn snapshot_id(&self) -> Result<SnapshotId, StepError> {
+    /// The id of the snapshot that is to be ended.
+    pub fn snapshot_id(&self) -> Result<SnapshotId, StepError> {
         if let Some(id) = &self.snapshot_id {
             return Ok(id.clone());
         }
@@ -84,7 +85,15 @@ impl FinalizeInput {
     }
 }
 
+/// The name under which a distributed Map fails, whatever failed its child executions.
+const CHILD_FAILED: &str = "States.ExceedToleratedFailureThreshold";
+
 impl FailureInput {
+    /// Whether it says no more than that a child execution failed, which has told the reason itself.
+    fn is_a_childs(&self) -> bool {
+        self.error == CHILD_FAILED
+    }
+
     /// The message inside Lambda's JSON, or the cause as it is.
     pub(crate) fn message(&self) -> String {
         let wrapped: Option<serde_json::Value> = serde_json::from_str(&self.cause).ok();
@@ -101,6 +110,24 @@ pub async fn run(
     input: &FinalizeInput,
     budget: Budget,
 ) -> Result<FinalizeOutput, StepError> {
+    let request = input.request.as_ref();
+    if let Some(table) = request.and_then(|request| request.table.as_ref()) {
+        deps.observer.about(table.name());
+    }
+    let output = end(deps, input, budget).await?;
+    if input.failure.is_some() {
+        deps.observer.ended(JobEnd::BackupFailed);
+    } else if output.done {
+        deps.observer.ended(JobEnd::BackupCompleted);
+    }
+    Ok(output)
+}
+
+async fn end(
+    deps: &Deps,
+    input: &FinalizeInput,
+    budget: Budget,
+) -> Result<FinalizeOutput, StepError> {
     let id = input.snapshot_id()?;
     let output = |done, status| FinalizeOutput {
         snapshot_id: id.clone(),
@@ -108,16 +135,17 @@ pub async fn run(
         status,
     };
     if let Some(failure) = &input.failure {
-        if deps
-            .control
-            .snapshot(&id)
-            .await
-            .map_err(StepError::Control)?
-            .is_none()
-        {
+        let known = deps.control.snapshot(&id).await;
+        let Some(known) = known.map_err(StepError::Control)? else {
             return Ok(output(true, None));
-        }
+        };
         let execution = input.execution_id.as_deref();
+        if failure.is_a_childs() && is_failed_by(&known.value, execution) {
+            // The child has told why, and died perhaps before backup.json could say it.
+            let store = status::open_store(deps, &known.value)?;
+            status::project(deps, store.as_ref(), &id).await?;
+            return Ok(output(true, Some(Status::Failed)));
+        }
         let status = status::mark_failed(deps, &id, execution, &failure.message()).await?;
         return Ok(output(true, Some(status)));
     }
@@ -157,6 +185,10 @@ pub(crate) async fn check_and_seal(
     };
     seal::seal(deps, store, checked, &progress).await?;
     Ok(true)
+}
+
+fn is_failed_by(record: &SnapshotRecord, execution_id: Option<&str>) -> bool {
+    record.status == Status::Failed && execution_id == Some(&record.request_id)
 }
 
 /// A snapshot that was marked failed, or taken over by another execution, is no longer ours to end.

@@ -10,6 +10,7 @@ use highwater_domain::table_plan::NotRestored;
 use serde::{Deserialize, Serialize};
 
 use crate::apply_settings::{self, Applied};
+use crate::deps::JobEnd;
 use crate::error::StepError;
 use crate::finalize_backup::FailureInput;
 use crate::materialize;
@@ -52,7 +53,8 @@ pub struct FinalizeRestoreOutput {
 }
 
 impl FinalizeRestoreInput {
-    fn restore_id(&self) -> Result<RestoreId, StepError> {
+    /// The id of the restore that is to be ended.
+    pub fn restore_id(&self) -> Result<RestoreId, StepError> {
         if let Some(id) = &self.restore_id {
             return Ok(id.clone());
         }
@@ -73,6 +75,26 @@ impl FinalizeRestoreInput {
 
 /// Ends the restore, or marks it failed.
 pub async fn run(
+    deps: &RestoreDeps,
+    input: &FinalizeRestoreInput,
+    budget: Budget,
+) -> Result<FinalizeRestoreOutput, StepError> {
+    let request = input.request.as_ref();
+    if let Some(table) = request.and_then(|request| request.to.as_ref()) {
+        deps.observer.about(table.name());
+    }
+    let output = end(deps, input, budget).await?;
+    // Items that the table did not take are kept, and are no success: the state machine ends as failed.
+    let failed = input.failure.is_some() || (output.done && output.totals.rejected > 0);
+    if failed {
+        deps.observer.ended(JobEnd::RestoreFailed);
+    } else if output.done {
+        deps.observer.ended(JobEnd::RestoreCompleted);
+    }
+    Ok(output)
+}
+
+async fn end(
     deps: &RestoreDeps,
     input: &FinalizeRestoreInput,
     budget: Budget,

@@ -102,7 +102,7 @@ async fn begin(wait: &TableWait<'_>) -> Result<String, StepError> {
             Ok(arn) => break arn,
             Err(failure) => failure,
         };
-        if failure.kind == FailureKind::Invalid && wait.look().await?.is_some() {
+        if failure.kind == FailureKind::Invalid && wait.glance().await?.is_some() {
             return Err(StepError::TableExists(wait.record.target.to_string()));
         }
         if wait.pause_before_retry(failure, retry).await? == Pause::OutOfTime {
@@ -136,8 +136,8 @@ async fn look(wait: &TableWait<'_>, import_arn: &str) -> Result<ImportState, Ste
 
 /// Records what the import came to, and which table it made.
 async fn end(wait: &TableWait<'_>, totals: LoadTotals) -> Result<(), StepError> {
-    let settings = wait.look().await?.ok_or_else(|| wait.changed())?;
-    let table_id = settings.table_id().map(str::to_owned);
+    let table = wait.glance().await?.ok_or_else(|| wait.changed())?;
+    let table_id = table["TableId"].as_str().map(str::to_owned);
     let known = wait.record.target_table_id.as_ref();
     if known.is_some() && known != table_id.as_ref() {
         return Err(wait.changed());

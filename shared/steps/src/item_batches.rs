@@ -7,6 +7,7 @@ use highwater_domain::key_print::KeyPrint;
 use highwater_domain::restore::OnExisting;
 use highwater_domain::table_writer::MAX_BATCH_OPS;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::error::StepError;
 use crate::write_items::{BatchOutcome, ItemWriter, NumberedOp, Reject, Unfinished};
@@ -163,10 +164,11 @@ impl InFlight {
         let prints: Vec<KeyPrint> = ops.iter().map(|it| it.print).collect();
         self.prints.extend(&prints);
         let writer = self.writer.clone();
+        let write = async move { writer.write(ops).await };
         self.batches.push_back(Written {
             draft,
             prints,
-            outcome: Writing(tokio::spawn(async move { writer.write(ops).await })),
+            outcome: Writing(tokio::spawn(write.in_current_span())),
         });
     }
 

@@ -100,6 +100,7 @@ pub mod snapshot_info;
 pub mod source;
 pub mod source_file;
 pub mod stable_listing;
+pub mod stack;
 pub mod status;
 mod stream_event;
 pub mod stream_log;
@@ -113,7 +114,7 @@ pub mod write_items;
 pub mod write_log;
 pub mod write_part;
 
-pub use deps::{Deps, Observer, StopFlag};
+pub use deps::{Deps, JobEnd, Observer, StopFlag};
 pub use error::{ErrorName, StepError};
 pub use live_deps::{LeaseGroups, LiveDeps, LiveObserver};
 pub use restore_deps::RestoreDeps;

@@ -76,6 +76,19 @@ pub trait LiveObserver: Debug + Send + Sync {
 
     /// A request failed in passing and is tried again after `wait_ms`.
     fn retrying(&self, _what: &str, _reason: &str, _wait_ms: u64) {}
+
+    /// What comes from here on is about the table of this name.
+    fn about(&self, _table: &str) {}
+
+    /// A batch of a stream was answered; all of it, or from some record on, is to come again.
+    fn delivered(&self, _comes_again: bool) {}
+
+    /// So many records of the stream were not in the log and are now.
+    fn back_filled(&self, _records: u64) {}
+
+    /// An audit has computed the mark, whether it moved or not, and so many losses that no snapshot has healed hold it
+    /// back.
+    fn audited(&self, _mark: &PublishedMark, _unhealed: u64) {}
 }
 
 impl LiveObserver for crate::deps::Unobserved {}

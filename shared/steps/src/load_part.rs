@@ -62,6 +62,9 @@ pub async fn run(
     };
     if record.engine == Engine::ImportTable {
         let progress = import_table::run(deps, &record, budget).await?;
+        if progress.done {
+            deps.observer.loaded(input.file, &progress.totals);
+        }
         return Ok(output(input.file, progress.done, progress.wait_seconds));
     }
     if u64::from(input.file) >= record.files().max(1) {

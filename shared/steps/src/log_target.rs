@@ -10,6 +10,7 @@ use highwater_domain::log_place::LogPlace;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::stream_source::StreamError;
 use highwater_domain::table_stream::{StreamedTable, TableStream};
+use tracing::Instrument as _;
 
 use crate::begin_log::{self, LogBegun, LoggedTable, generations, log_id};
 use crate::error::StepError;
@@ -83,12 +84,13 @@ impl LogTarget {
             if !log.leases.page(None).await?.is_empty() {
                 let (target, deps, of) = (self.clone(), deps.clone(), of.clone());
                 let (table, arn) = (table.clone(), stream.arn.clone());
-                beginning.spawn(async move {
+                let whole = async move {
                     target
                         .begin_whole(&deps, &table, &arn, &of)
                         .await
                         .map(|_| ())
-                });
+                };
+                beginning.spawn(whole.in_current_span());
                 return Ok((log, beginning));
             }
         }

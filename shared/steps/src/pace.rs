@@ -70,6 +70,12 @@ impl Pace {
         }
     }
 
+    /// Whether all workers run in this process: no history of an execution fills up with what they do.
+    #[must_use]
+    pub fn is_one_process(&self) -> bool {
+        self.share == Share::Process
+    }
+
     /// How many of `concurrency` workers run in this process.
     #[must_use]
     pub fn workers_here(&self, concurrency: u32) -> u32 {

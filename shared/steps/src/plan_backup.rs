@@ -14,6 +14,7 @@ use highwater_domain::object_store::{Creation, NewObject, ObjectStore};
 use highwater_domain::scan::ScanTotals;
 use highwater_domain::snapshot::{PartTotals, SnapshotRecord, Status, Verified};
 use highwater_domain::table::TableSettings;
+use highwater_domain::workflow_history::backup_needs_children;
 use serde::{Deserialize, Serialize};
 
 use crate::deps::Deps;
@@ -47,6 +48,8 @@ pub struct PlanOutput {
     pub segments: Vec<u32>,
     /// How many branches may run at once.
     pub concurrency: u32,
+    /// Whether each branch needs an execution of its own, because one execution's history would not hold them all.
+    pub distributed: bool,
 }
 
 impl PlanInput {
@@ -95,6 +98,7 @@ pub async fn run(deps: &Deps, input: &PlanInput) -> Result<PlanOutput, StepError
             (0..record.lanes).collect()
         },
         concurrency: record.concurrency,
+        distributed: !deps.pace.is_one_process() && backup_needs_children(&record),
     })
 }
 

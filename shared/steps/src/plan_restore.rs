@@ -19,6 +19,7 @@ use highwater_domain::restore_point::{RestorePoint, TablePlace};
 use highwater_domain::snapshot::Status;
 use highwater_domain::table::TableSettings;
 use highwater_domain::table_plan::{TablePlan, TargetPlace};
+use highwater_domain::workflow_history::restore_needs_children;
 use serde::{Deserialize, Serialize};
 
 use crate::create_table;
@@ -59,6 +60,8 @@ pub struct PlanRestoreOutput {
     pub files: Vec<u32>,
     /// How many branches may run at once.
     pub concurrency: u32,
+    /// Whether each branch needs an execution of its own, because one execution's history would not hold them all.
+    pub distributed: bool,
 }
 
 impl PlanRestoreInput {
@@ -98,11 +101,11 @@ pub async fn run(
         None => claim(deps, plan(deps, input, Log::Frozen).await?).await?,
     };
     let record = prepare_target(deps, record, budget).await?;
-    Ok(begin(&record))
+    Ok(begin(deps, &record))
 }
 
 /// What the workflow's branches begin with.
-fn begin(record: &RestoreRecord) -> PlanRestoreOutput {
+fn begin(deps: &RestoreDeps, record: &RestoreRecord) -> PlanRestoreOutput {
     let over = record.status == Status::Completed;
     let list = |count: u32| (0..if over { 0 } else { count }).collect();
     PlanRestoreOutput {
@@ -111,6 +114,7 @@ fn begin(record: &RestoreRecord) -> PlanRestoreOutput {
         buckets: list(record.branches(record.buckets())),
         files: list(if record.files() == 0 { 0 } else { record.lanes }),
         concurrency: record.concurrency,
+        distributed: !deps.pace.is_one_process() && restore_needs_children(record),
     }
 }
 
@@ -240,10 +244,9 @@ async fn place(deps: &RestoreDeps, catalog: &Catalog) -> TargetPlace {
     let mut place = deps.place.clone();
     if let (None, Some(own_table), Some(_)) = (&place.account, &deps.own_table, &catalog.settings) {
         // Where it cannot be found out, what depends on it is left out and named.
-        let settings = deps.describer.describe(own_table).await.ok();
-        let account = settings
-            .as_ref()
-            .and_then(|it| it.arn().ok()?.split(':').nth(4));
+        let table = deps.describer.description(own_table).await.ok();
+        let arn = table.as_ref().and_then(|it| it["TableArn"].as_str());
+        let account = arn.and_then(|arn| arn.split(':').nth(4));
         place.account = account.map(str::to_owned);
     }
     place

@@ -26,6 +26,7 @@ pub struct MarkPublisher {
     incidents: BTreeMap<String, Incident>,
     /// Of sealed snapshots, `None` for one without a handoff in this stream.
     handoffs: BTreeMap<SnapshotId, Option<UnixMillis>>,
+    unhealed: Option<u64>,
 }
 
 /// What was computed, and from what.
@@ -41,6 +42,13 @@ pub struct Computed {
 }
 
 impl MarkPublisher {
+    /// How many losses that no sealed snapshot has healed held the mark back when it was last computed; `None` before
+    /// that.
+    #[must_use]
+    pub fn unhealed(&self) -> Option<u64> {
+        self.unhealed
+    }
+
     /// Computes the mark and publishes it, unless somebody did so within the last `fresh_ms`.
     ///
     /// A mark that was published is never lowered but by an incident that touches the seconds it takes back.
@@ -98,6 +106,7 @@ impl MarkPublisher {
         // What was lost before the log began was never promised.
         healing.push(log.facts.met_at);
         let held = unhealed(&incidents, &healing);
+        self.unhealed = Some(held.len() as u64);
         let found = mark(&shards, &held, log.publication_ms);
         let found = found.map_err(|missing| StepError::Internal(missing.to_string()))?;
         let open = shards.iter().filter(|shard| shard.children.is_none());

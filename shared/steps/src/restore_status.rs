@@ -29,7 +29,9 @@ pub async fn load(
         .restore(id)
         .await
         .map_err(StepError::Control)?;
-    record.ok_or_else(|| StepError::RestoreNotFound(id.clone()))
+    let record = record.ok_or_else(|| StepError::RestoreNotFound(id.clone()))?;
+    deps.observer.about(record.value.target.name());
+    Ok(record)
 }
 
 /// The record of a restore that must be running.

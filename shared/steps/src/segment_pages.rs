@@ -11,6 +11,7 @@ use highwater_domain::scan::{Page, ScanRequest, TableScanner};
 use highwater_domain::selection::Selection;
 use highwater_domain::snapshot::SnapshotRecord;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::deps::{Deps, Observer, StopFlag};
 use crate::error::StepError;
@@ -201,7 +202,8 @@ impl SegmentPages {
 impl Fetcher {
     fn start(&self, start: Option<Key>) -> InFlight {
         let fetcher = self.clone();
-        InFlight(tokio::spawn(async move { fetcher.fetch(start).await }))
+        let fetch = async move { fetcher.fetch(start).await };
+        InFlight(tokio::spawn(fetch.in_current_span()))
     }
 
     fn should_stop(&self) -> bool {
@@ -239,7 +241,10 @@ impl Fetcher {
                 Err(failure) => failure,
             };
             pace.settle(self.estimate, 0.0);
-            throttles += u64::from(failure.kind == FailureKind::Throttled);
+            if failure.kind == FailureKind::Throttled {
+                throttles += 1;
+                self.ports.observer.throttled(self.segment);
+            }
             // Damaged in transit is as good as not arrived: a page counts only whole and checked.
             let passing = failure.kind.is_retryable() || failure.kind == FailureKind::Corrupt;
             let wait_ms = self

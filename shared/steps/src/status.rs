@@ -60,10 +60,12 @@ pub async fn load(deps: &Deps, id: &SnapshotId) -> Result<Versioned<SnapshotReco
         .snapshot(id)
         .await
         .map_err(StepError::Control)?;
-    record.ok_or_else(|| StepError::SnapshotNotFound {
+    let record = record.ok_or_else(|| StepError::SnapshotNotFound {
         id: id.clone(),
         place: "the control table".into(),
-    })
+    })?;
+    deps.observer.about(record.value.table.name());
+    Ok(record)
 }
 
 /// The record as it is now, after an update of `ours` found it changed. `None` if it is sealed.

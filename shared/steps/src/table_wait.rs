@@ -115,12 +115,26 @@ impl TableWait<'_> {
         Ok(())
     }
 
-    /// The table as it is; `None` if there is none (yet).
+    /// The table as it is, with all settings; `None` if there is none (yet).
     pub(crate) async fn look(&self) -> Result<Option<TableSettings>, StepError> {
+        self.until_told(|| self.deps.describer.describe(self.table()))
+            .await
+    }
+
+    /// What `DescribeTable` alone says of it, which takes no other permission; `None` if there is none (yet).
+    pub(crate) async fn glance(&self) -> Result<Option<Value>, StepError> {
+        self.until_told(|| self.deps.describer.description(self.table()))
+            .await
+    }
+
+    async fn until_told<T, F>(&self, ask: impl Fn() -> F) -> Result<Option<T>, StepError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         let mut retry = 0;
         loop {
-            let failure = match self.deps.describer.describe(self.table()).await {
-                Ok(settings) => return Ok(Some(settings)),
+            let failure = match ask().await {
+                Ok(told) => return Ok(Some(told)),
                 Err(failure) if failure.kind == FailureKind::NotFound => return Ok(None),
                 Err(failure) => failure,
             };

@@ -1,6 +1,7 @@
 //! A proxy in front of an engine that mistreats requests as networks and busy services do.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,8 +21,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::faults::{Fault, Rule, dynamodb_operation, operation, refusal};
+use crate::faults::{Fault, Rule, refusal};
+use crate::recorded_needs::RecordedNeeds;
 use crate::unprocessed;
+use crate::wire_call::{Instead, StandIn, WireCall};
 
 /// An HTTP proxy on a loopback port, in front of one engine. It stops when dropped.
 ///
@@ -34,13 +37,23 @@ pub struct FaultProxy {
     server: JoinHandle<()>,
 }
 
-#[derive(Debug)]
 struct State {
     random: fastrand::Rng,
     enabled: bool,
     rules: Vec<Rule>,
     injected: BTreeMap<(String, Fault), u64>,
     requests: u64,
+    recorded: Option<RecordedNeeds>,
+    stand_in: Option<Arc<StandIn>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("rules", &self.rules)
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is decided for one request.
@@ -65,6 +78,8 @@ impl FaultProxy {
             rules: Vec::new(),
             injected: BTreeMap::new(),
             requests: 0,
+            recorded: None,
+            stand_in: None,
         }));
         let relay = Relay {
             upstream: upstream.trim_end_matches('/').to_owned(),
@@ -122,6 +137,22 @@ impl FaultProxy {
         self.locked().requests
     }
 
+    /// Asks `stand_in` first what becomes of a request, before any rule strikes.
+    pub fn put_in_front(&self, stand_in: StandIn) {
+        self.locked().stand_in = Some(Arc::new(stand_in));
+    }
+
+    /// Notes from now on which permissions the requests need.
+    pub fn record(&self) {
+        self.locked().recorded.get_or_insert_default();
+    }
+
+    /// Which permissions they have needed since then, by who has signed them.
+    #[must_use]
+    pub fn recorded(&self) -> RecordedNeeds {
+        self.locked().recorded.clone().unwrap_or_default()
+    }
+
     fn locked(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -174,13 +205,29 @@ struct Relay {
 impl Relay {
     /// One request. An error cuts the client's connection.
     async fn handle(&self, request: Request<Incoming>) -> io::Result<Answer> {
-        let name = operation(&request);
-        let is_dynamodb = dynamodb_operation(&request).is_some();
-        let request = self.readdress(request).await?;
-        let Some(verdict) = self.decide(&name, request.uri().path()) else {
+        let (call, mut request) = self.readdress(request).await?;
+        let stand_in = self.state.lock().unwrap().stand_in.clone();
+        let answer = match stand_in.map_or(Instead::PassOn, |stand_in| stand_in(&call)) {
+            Instead::PassOn => self.answer(&call, request).await,
+            Instead::PassOnWithout(header) => {
+                request.headers_mut().remove(header);
+                self.answer(&call, request).await
+            }
+            Instead::Answer(answer) => Ok(whole(answer)),
+        };
+        let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+        if let Some(recorded) = &mut self.state.lock().unwrap().recorded {
+            recorded.note(&call, status);
+        }
+        answer
+    }
+
+    /// What the service says, or what the rules make of it.
+    async fn answer(&self, call: &WireCall, request: Plain) -> io::Result<Answer> {
+        let Some(verdict) = self.decide(&call.operation, request.uri().path()) else {
             return self.forward(request).await.map(whole);
         };
-        if let Some(refusal) = refusal(verdict.fault, is_dynamodb, verdict.coin) {
+        if let Some(refusal) = refusal(verdict.fault, call.is_dynamodb, verdict.coin) {
             return Ok(refusal.map(|body| body.map_err(|never| match never {}).boxed()));
         }
         match verdict.fault {
@@ -209,7 +256,7 @@ impl Relay {
     }
 
     /// The same request with its body in hand, addressed to the engine. `Host` stays what was signed.
-    async fn readdress(&self, request: Request<Incoming>) -> io::Result<Plain> {
+    async fn readdress(&self, request: Request<Incoming>) -> io::Result<(WireCall, Plain)> {
         let (mut parts, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -218,7 +265,8 @@ impl Relay {
         if parts.headers.remove(TRANSFER_ENCODING).is_some() {
             parts.headers.insert(CONTENT_LENGTH, body.len().into());
         }
-        Ok(Request::from_parts(parts, Full::new(body)))
+        let request = Request::from_parts(parts, Full::new(body.clone()));
+        Ok((WireCall::of(&request, &body), request))
     }
 
     /// Draws what happens to a request, and counts it.

@@ -92,6 +92,7 @@ pub struct Function {
     live: Arc<Live>,
     starts: AtomicU64,
     output: Arc<watch::Sender<String>>,
+    told_deadline_ms: Option<u64>,
 }
 
 impl Function {
@@ -104,7 +105,17 @@ impl Function {
             live: Arc::default(),
             starts: AtomicU64::new(0),
             output: Arc::new(watch::Sender::new(String::new())),
+            told_deadline_ms: None,
         }
+    }
+
+    /// Tells this as every invocation's deadline, in milliseconds since 1970, whatever the true one is.
+    ///
+    /// `cargo lambda watch` 1.9 does so, with 600,000.
+    #[must_use]
+    pub fn telling_deadline(mut self, ms: u64) -> Self {
+        self.told_deadline_ms = Some(ms);
+        self
     }
 
     /// Invokes the function and waits for its answer, at most for `limit` from when it takes the event.
@@ -175,12 +186,18 @@ impl Function {
 
     async fn start(&self) -> Result<Sandbox, FunctionError> {
         let number = self.starts.fetch_add(1, Ordering::SeqCst);
-        Sandbox::start(&self.spec, number, &self.live, &self.output)
-            .await
-            .map_err(|error| {
-                let message = format!("{}: {error}", self.spec.bootstrap.display());
-                FunctionError::new("Runtime.InvalidEntrypoint", message)
-            })
+        Sandbox::start(
+            &self.spec,
+            number,
+            &self.live,
+            &self.output,
+            self.told_deadline_ms,
+        )
+        .await
+        .map_err(|error| {
+            let message = format!("{}: {error}", self.spec.bootstrap.display());
+            FunctionError::new("Runtime.InvalidEntrypoint", message)
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::args::restore::{
 use crate::error::CliError;
 
 /// What is to be done.
-pub(super) enum Wanted {
+pub(in crate::commands) enum Wanted {
     Resume(RestoreRequest),
     New {
         backup: String,
@@ -26,7 +26,7 @@ pub(super) enum Wanted {
 
 impl Wanted {
     /// What the flags of `restore` ask for.
-    pub(super) fn by_restore(args: &Restore) -> Result<Self, CliError> {
+    pub(in crate::commands) fn by_restore(args: &Restore) -> Result<Self, CliError> {
         Ok(match (&args.resume, &args.backup) {
             (Some(id), _) => Self::Resume(RestoreRequest {
                 restore_id: Some(id.clone()),

@@ -28,8 +28,14 @@ fn request() -> Value {
 }
 
 fn plan(segments: u32) -> Answer {
+    planned(segments, false)
+}
+
+fn planned(segments: u32, distributed: bool) -> Answer {
     let segments: Vec<u32> = (0..segments).collect();
-    Ok(json!({"snapshot_id": SNAPSHOT, "segments": segments, "concurrency": 3}))
+    Ok(json!({
+        "snapshot_id": SNAPSHOT, "segments": segments, "concurrency": 3, "distributed": distributed
+    }))
 }
 
 fn scanned(payload: &Value, done: bool) -> Answer {
@@ -133,7 +139,7 @@ async fn the_state_between_the_steps_is_the_plan_and_the_executions_id() {
         .unwrap();
     let state = json!({
         "snapshot_id": SNAPSHOT, "segments": [0, 1, 2, 3, 4, 5, 6, 7], "concurrency": 3,
-        "execution_id": execution().id
+        "distributed": false, "execution_id": execution().id
     });
     assert_eq!(*seen.lock().unwrap(), [state.clone(), state]);
 }
@@ -351,6 +357,115 @@ async fn a_plan_that_broke_off_is_abandoned_by_execution_and_request() {
             "failure": {"Error": "Interrupted", "Cause": "the story of Interrupted"}
         })]
     );
+}
+
+/// A plan that one history would not hold.
+fn apart(function: &str, payload: &Value) -> Answer {
+    match function {
+        PLAN => planned(8, true),
+        _ => well(function, payload),
+    }
+}
+
+#[tokio::test]
+async fn a_wide_backup_scans_in_children_and_seals() {
+    // Segment 2 takes two rounds: its child goes on from its answer.
+    let tasks = Scripted::new(|function, payload, call| {
+        Some(match (function, call) {
+            (SCAN, 3) => scanned(payload, false),
+            _ => apart(function, payload),
+        })
+    });
+    let run = run(&tasks).await;
+    assert_eq!(run.result.unwrap()["status"], "completed");
+    let mut scans = tasks.payloads(SCAN);
+    assert_eq!(scans.len(), 9);
+    scans.dedup();
+    assert!(
+        scans.iter().all(|it| it.as_object().unwrap().len() == 2),
+        "a child's input and a round's answer ask for the same: {scans:?}"
+    );
+    assert_eq!(tasks.most(), 3, "the plan's concurrency is used and kept");
+    assert!(run.events.contains(&"> ScanSegmentInChild[7]".to_owned()));
+    assert!(!run.events.iter().any(|event| event == "> ScanSegments"));
+}
+
+#[tokio::test]
+async fn a_failed_child_tells_the_reason_before_its_map_loses_it() {
+    let tasks = Scripted::new(|function, payload, _| {
+        Some(match function {
+            SCAN if payload["segment"] == 2 => failed("PartCorrupt"),
+            _ => apart(function, payload),
+        })
+    });
+    let run = run(&tasks).await;
+    let failure = run.result.unwrap_err();
+    let lost = "States.ExceedToleratedFailureThreshold";
+    assert_eq!(
+        (failure.state.as_str(), failure.error.as_str()),
+        ("BackupFailed", lost)
+    );
+    let marks = tasks.payloads(FINALIZE);
+    assert_eq!(
+        marks[0],
+        json!({
+            "snapshot_id": SNAPSHOT, "execution_id": execution().id,
+            "failure": {"Error": "PartCorrupt", "Cause": "the story of PartCorrupt"}
+        }),
+        "the child names its parent's execution"
+    );
+    let errors: Vec<&Value> = marks.iter().map(|mark| &mark["failure"]["Error"]).collect();
+    assert_eq!(errors, ["PartCorrupt", lost], "and it is never sealed");
+}
+
+/// The branches do the same in children as inline, but for what only a child can do: say why it failed.
+#[test]
+fn a_child_does_what_an_inline_branch_does() {
+    for definition in [
+        include_str!("../../../../statemachine/backup.asl.json"),
+        include_str!("../../../../statemachine/restore.asl.json"),
+    ] {
+        let definition: Value = serde_json::from_str(definition).unwrap();
+        let states = definition["States"].as_object().unwrap();
+        let inline = states
+            .iter()
+            .filter(|(_, state)| state["ItemProcessor"]["ProcessorConfig"]["Mode"] == "INLINE");
+        let mut pairs = 0;
+        for (name, map) in inline {
+            let twin = &states[&format!("{name}InChildren")];
+            let of_twin = twin["ItemProcessor"]["States"].as_object().unwrap();
+            let branch = map["ItemProcessor"]["States"].as_object().unwrap();
+            assert_eq!(of_twin.len(), branch.len() + 2, "a mark and a failure more");
+            for (state, body) in branch {
+                let renamed = branch.keys().fold(body.to_string(), |text, name| {
+                    text.replace(&format!("{name:?}"), &format!("{:?}", in_child(name)))
+                });
+                let mut expected: Value = serde_json::from_str(&renamed).unwrap();
+                let mut own = of_twin[&in_child(state)].clone();
+                for member in ["Comment", "Catch"] {
+                    expected.as_object_mut().unwrap().remove(member);
+                    own.as_object_mut().unwrap().remove(member);
+                }
+                if body["Type"] == "Succeed" {
+                    expected["OutputPath"] = Value::Null;
+                }
+                assert_eq!(own, expected, "{state}");
+            }
+            for member in ["ItemsPath", "MaxConcurrencyPath", "ResultPath", "Catch"] {
+                assert_eq!(map[member], twin[member], "{name}: {member}");
+            }
+            pairs += 1;
+        }
+        assert!(pairs > 0);
+    }
+}
+
+/// `SegmentDone?` as `SegmentDoneInChild?`.
+fn in_child(state: &str) -> String {
+    match state.strip_suffix('?') {
+        Some(asked) => format!("{asked}InChild?"),
+        None => format!("{state}InChild"),
+    }
 }
 
 #[test]

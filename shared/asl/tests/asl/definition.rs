@@ -73,6 +73,87 @@ fn what_is_not_implemented_is_refused_with_state_and_field() {
     assert!(refusal(&top).contains("state (definition): TimeoutSeconds"));
 }
 
+/// A machine of one distributed Map, with these fields over the usual ones, and this `ProcessorConfig`.
+fn with_map(fields: &Value, config: &Value) -> Value {
+    let mut map = json!({"Type": "Map", "End": true, "ItemProcessor": {
+        "ProcessorConfig": config, "StartAt": "I", "States": {"I": {"Type": "Succeed"}}
+    }});
+    for (name, value) in fields.as_object().unwrap() {
+        map[name] = value.clone();
+    }
+    json!({"StartAt": "S", "States": {"S": map}})
+}
+
+#[test]
+fn of_a_distributed_map_what_is_not_implemented_is_refused() {
+    let children = json!({"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"});
+    let same = json!({"ToleratedFailureCount": 0, "ToleratedFailurePercentage": 0, "Label": "L"});
+    parse(&with_map(&same, &children)).unwrap();
+    for (fields, config, place) in [
+        (json!({}), json!({"Mode": "PARALLEL"}), "Mode"),
+        (json!({}), json!({"Mode": "DISTRIBUTED"}), "ExecutionType"),
+        (
+            json!({}),
+            json!({"Mode": "DISTRIBUTED", "ExecutionType": "EXPRESS"}),
+            "ExecutionType",
+        ),
+        (
+            json!({}),
+            json!({"Mode": "INLINE", "ExecutionType": "STANDARD"}),
+            "ExecutionType",
+        ),
+        (json!({"Label": "L"}), json!({"Mode": "INLINE"}), "Label"),
+        (json!({"Label": "L".repeat(41)}), children.clone(), "Label"),
+        (
+            json!({"ToleratedFailureCount": 1}),
+            children.clone(),
+            "ToleratedFailureCount",
+        ),
+        (
+            json!({"ToleratedFailurePercentage": 100}),
+            children.clone(),
+            "ToleratedFailurePercentage",
+        ),
+        (json!({"ItemReader": {}}), children.clone(), "ItemReader"),
+        (json!({"ItemBatcher": {}}), children.clone(), "ItemBatcher"),
+        (json!({"ResultWriter": {}}), children, "ResultWriter"),
+    ] {
+        let refused = refusal(&with_map(&fields, &config));
+        assert!(
+            refused.contains("state S") && refused.contains(place),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn starting_an_execution_takes_a_machine_and_its_input() {
+    let resource = "arn:aws:states:::states:startExecution";
+    let start = |parameters: Value| {
+        refusal(&with_task(
+            &json!({"Resource": resource, "Parameters": parameters}),
+        ))
+    };
+    let input = json!({"x": 1});
+    for (parameters, place) in [
+        (json!({"Input": input}), "Parameters.StateMachineArn"),
+        (json!({"StateMachineArn": "m"}), "Parameters.Input"),
+        (
+            json!({"StateMachineArn": "m", "Input": input, "Input.$": "$"}),
+            "Parameters.Input",
+        ),
+        (
+            json!({"StateMachineArn": "m", "Input": input, "Name.$": "$.n"}),
+            "Parameters.Name.$",
+        ),
+    ] {
+        let refused = start(parameters);
+        assert!(refused.contains(place), "{refused}");
+    }
+    let without = refusal(&with_task(&json!({"Resource": resource})));
+    assert!(without.contains("Parameters is missing"), "{without}");
+}
+
 #[test]
 fn wrong_values_are_refused_with_state_and_field() {
     let retry = |fields: Value| {
@@ -226,24 +307,10 @@ fn a_choice_rule_of_an_unknown_operator_is_refused() {
 }
 
 #[test]
-fn a_map_is_inline_and_nothing_else() {
-    let map = |fields: Value| {
-        let mut map = json!({
-            "Type": "Map", "End": true,
-            "ItemProcessor": {"StartAt": "I", "States": {"I": {"Type": "Succeed"}}}
-        });
-        for (name, value) in fields.as_object().unwrap() {
-            map[name] = value.clone();
-        }
-        json!({"StartAt": "M", "States": {"M": map}})
-    };
-    assert!(parse(&map(json!({}))).is_ok());
-    let processor = |config: Value| {
-        json!({"ItemProcessor": {
-            "ProcessorConfig": config, "StartAt": "I", "States": {"I": {"Type": "Succeed"}}
-        }})
-    };
-    assert!(parse(&map(processor(json!({"Mode": "INLINE"})))).is_ok());
+fn a_map_takes_one_limit_and_a_processor_of_its_own() {
+    let inline = json!({"Mode": "INLINE"});
+    assert!(parse(&with_map(&json!({}), &inline)).is_ok());
+    assert!(parse(&with_map(&json!({}), &json!({}))).is_ok());
     for (fields, place) in [
         (json!({"Iterator": {}}), "Iterator"),
         (json!({"ItemReader": {}}), "ItemReader"),
@@ -252,17 +319,10 @@ fn a_map_is_inline_and_nothing_else() {
             json!({"MaxConcurrency": 1, "MaxConcurrencyPath": "$.c"}),
             "MaxConcurrency",
         ),
-        (
-            processor(json!({"Mode": "DISTRIBUTED"})),
-            "ItemProcessor.ProcessorConfig.Mode",
-        ),
-        (
-            processor(json!({"Mode": "INLINE", "ExecutionType": "EXPRESS"})),
-            "ItemProcessor.ProcessorConfig.ExecutionType",
-        ),
+        (json!({"ItemProcessor": {}}), "ItemProcessor.StartAt"),
     ] {
-        let error = refusal(&map(fields));
-        assert!(error.contains(&format!("state M: {place} ")), "{error}");
+        let error = refusal(&with_map(&fields, &inline));
+        assert!(error.contains(&format!("state S: {place} ")), "{error}");
     }
 }
 

@@ -11,4 +11,6 @@ mod maps;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
+mod start_backups;
+#[cfg(test)]
 mod walk;

@@ -163,3 +163,111 @@ async fn maps_nest_and_the_inner_item_is_the_one_in_sight() {
         ]))
     );
 }
+
+/// The same Map, each iteration in an execution of its own.
+fn distributed(fields: &Value) -> StateMachine {
+    let mut processor = json!({"StartAt": "I", "States": {
+        "I": {"Type": "Task", "Resource": "f", "End": true}
+    }});
+    processor["ProcessorConfig"] = json!({"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"});
+    let mut all = json!({"ItemProcessor": processor});
+    for (name, value) in fields.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    mapping(&all)
+}
+
+#[tokio::test]
+async fn a_distributed_map_gathers_the_childrens_outputs_in_order() {
+    let machine = distributed(&json!({
+        "ItemSelector": {"i.$": "$$.Map.Item.Index", "run.$": "$$.Execution.Id"}, "ResultPath": "$.out",
+        "ToleratedFailurePercentage": 0, "Label": "Children", "MaxConcurrencyPath": "$.c"
+    }));
+    let id = crate::scripted::execution().id;
+    let tasks = echo();
+    let output = run(&machine, json!({"list": ["a", "b", "c"], "c": 2}), &tasks).await;
+    assert_eq!(
+        output.unwrap()["out"],
+        json!([{"i": 0, "run": id}, {"i": 1, "run": id}, {"i": 2, "run": id}]),
+        "an ItemSelector sees the parent's execution"
+    );
+    assert_eq!(tasks.most(), 2);
+    let wide = echo();
+    let list: Vec<u32> = (0..100).collect();
+    let none = distributed(&json!({"MaxConcurrency": 0}));
+    run(&none, json!({"list": list}), &wide).await.unwrap();
+    assert_eq!(wide.most(), 100, "an inline one would run 40");
+}
+
+#[tokio::test]
+async fn a_child_is_an_execution_of_its_own() {
+    let inside = |path: &str| {
+        let processor = json!({
+            "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+            "StartAt": "P", "States": {"P": {"Type": "Pass", "Parameters": {"seen.$": path}, "End": true}}
+        });
+        mapping(&json!({"ItemProcessor": processor}))
+    };
+    let seen = async |path: &str| run(&inside(path), json!({"list": ["a"]}), &echo()).await;
+    let parent = crate::scripted::execution().id;
+    assert_eq!(
+        seen("$$.Execution.Id").await,
+        Ok(json!([{"seen": format!("{parent}/S:0")}]))
+    );
+    assert_eq!(
+        seen("$$.Execution.Input").await,
+        Ok(json!([{"seen": "a"}])),
+        "its input is the item, and not the parent's input"
+    );
+    for path in ["$$.Map.Item.Value", "$$.Execution.StartTime"] {
+        let failure = seen(path).await.unwrap_err();
+        assert_eq!(
+            failure.error, "States.ExceedToleratedFailureThreshold",
+            "{path} is not told to a child"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_failed_child_stops_the_others_and_its_reason_is_its_own() {
+    let script = |_: &str, item: &Value, _: usize| match item.as_u64() {
+        Some(3) => Some(failed("A")),
+        Some(0..=2) => Some(Ok(item.clone())),
+        _ => None,
+    };
+    let tasks = Scripted::new(script);
+    let clock = std::sync::Arc::default();
+    let (options, events) = crate::scripted::observed(&clock);
+    let machine = distributed(&json!({
+        "MaxConcurrency": 4,
+        "Catch": [
+            {"ErrorEquals": ["A"], "Next": "Bad"},
+            {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Good"}
+        ]
+    }));
+    let input = json!({"list": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]});
+    let execution = crate::scripted::execution();
+    let output = highwater_asl::walk(&machine, input, &execution, &tasks, &options).await;
+    assert_eq!(
+        output.unwrap()["failure"],
+        json!({
+            "Error": "States.ExceedToleratedFailureThreshold",
+            "Cause": "The specified tolerated failure threshold was exceeded"
+        })
+    );
+    assert!(tasks.calls().len() < 10, "those that wait never begin");
+    assert!(tasks.dropped() > 0, "those under way are stopped");
+    assert!(
+        events.lock().unwrap().contains(&"x I A".to_owned()),
+        "an onlooker sees what failed the child"
+    );
+}
+
+/// The list of outputs passes from state to state, as everything else does.
+#[tokio::test]
+async fn what_the_children_put_out_must_fit_a_payload() {
+    let tasks = Scripted::new(|_, _, _| Some(Ok(json!("x".repeat(100_000)))));
+    let machine = distributed(&json!({"ResultPath": null}));
+    let failure = run(&machine, json!({"list": [1, 2, 3]}), &tasks).await;
+    assert_eq!(failure.unwrap_err().error, "States.DataLimitExceeded");
+}

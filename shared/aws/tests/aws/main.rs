@@ -9,6 +9,7 @@
 mod clients;
 mod control_table;
 mod embedded_streams;
+mod executions;
 mod loopback;
 mod restored_settings;
 mod s3_store;

@@ -10,6 +10,7 @@ use highwater_domain::part::Digests;
 use highwater_domain::part_reader::PartError;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tracing::Instrument as _;
 
 use crate::error::StepError;
 
@@ -95,12 +96,13 @@ pub(super) fn by_ranges(
 ) -> (StoredBytes, Feeder) {
     let (send, queue) = mpsc::channel(1);
     let (store, fed) = (store.clone(), file.clone());
-    let task = tokio::spawn(async move {
+    let feeding = async move {
         if let Err(error) = feed(&store, &fed, range, &send).await {
             // Nobody may be listening any more; then it does not matter.
             drop(send.send(Err(error)).await);
         }
-    });
+    };
+    let task = tokio::spawn(feeding.in_current_span());
     let bytes = StoredBytes {
         current: Bytes::new(),
         rest: Some(Ranges {

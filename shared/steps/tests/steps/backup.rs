@@ -1,10 +1,13 @@
 //! The backup workflow on the fakes: what it leaves behind, what it refuses, how it is read back.
 
+use std::sync::Arc;
+
 use crate::stage::*;
 use highwater_domain::budget::Budget;
 use highwater_domain::snapshot::{Compression, Status};
+use highwater_steps::pace::{Pace, Share};
 use highwater_steps::request::BackupRequest;
-use highwater_steps::{ErrorName, list_snapshots, snapshot_info};
+use highwater_steps::{Deps, ErrorName, list_snapshots, plan_backup, snapshot_info};
 use highwater_testkit::fake_store::object;
 use highwater_testkit::fake_table::FakeTable;
 use serde_json::{Value, json};
@@ -77,11 +80,11 @@ async fn dd_18_an_existing_backup_is_never_overwritten() {
     let stage = Stage::of_items(20);
     stage.back_up(request(1)).await.unwrap();
     let before = stage.store.objects();
-    let rival = highwater_steps::plan_backup::PlanInput {
+    let rival = plan_backup::PlanInput {
         execution_id: "execution-2".into(),
         ..plan_input(request(1))
     };
-    let refused = highwater_steps::plan_backup::run(&stage.deps, &rival).await;
+    let refused = plan_backup::run(&stage.deps, &rival).await;
     assert_eq!(refused.unwrap_err().name(), ErrorName::SnapshotExists);
     assert_eq!(stage.store.objects(), before, "nothing was written");
 
@@ -90,7 +93,7 @@ async fn dd_18_an_existing_backup_is_never_overwritten() {
     for object in before.values() {
         stranger.store.plant(object.clone());
     }
-    let refused = highwater_steps::plan_backup::run(&stranger.deps, &rival).await;
+    let refused = plan_backup::run(&stranger.deps, &rival).await;
     assert_eq!(refused.unwrap_err().name(), ErrorName::SnapshotExists);
     assert_eq!(stranger.store.objects(), before);
     assert_eq!(stranger.status().await, None, "and nothing was recorded");
@@ -114,6 +117,26 @@ async fn a_failed_backup_is_resumed_and_completes() {
     stage.scan_all(2).await.unwrap();
     stage.finalize().await.unwrap();
     stage.assert_equals_table().await;
+}
+
+/// The command line runs in one process, whose walk of the state machine has no history that could be full.
+#[tokio::test]
+async fn only_invocations_need_child_executions() {
+    for (share, segments, distributed) in [
+        (Share::Process, 910, false),
+        (Share::Invocation, 910, true),
+        (Share::Invocation, 8, false),
+    ] {
+        let stage = Stage::of_items(10);
+        let pace = Arc::new(Pace::new(stage.deps.clock.clone(), share));
+        let deps = Deps {
+            pace,
+            ..stage.deps.clone()
+        };
+        let input = plan_input(request(segments));
+        let plan = plan_backup::run(&deps, &input).await.unwrap();
+        assert_eq!(plan.distributed, distributed, "{share:?}, {segments}");
+    }
 }
 
 #[tokio::test]

@@ -63,6 +63,35 @@ async fn dd_14_a_failing_store_fails_the_scan_and_the_backup_says_failed() {
     );
 }
 
+/// A distributed Map says no more than that a child failed; the child itself has said why.
+#[tokio::test]
+async fn a_childs_reason_stays_when_the_whole_map_fails() {
+    let stage = Stage::of_items(10);
+    stage.plan(request(1)).await.unwrap();
+    let marked = async |error: &str, cause: &str| {
+        let failure = FailureInput {
+            error: error.into(),
+            cause: cause.into(),
+        };
+        let input = FinalizeInput {
+            failure: Some(failure),
+            ..finalize_input()
+        };
+        let output = finalize_backup::run(&stage.deps, &input, Budget::UNLIMITED).await;
+        assert_eq!(output.unwrap().status, Some(Status::Failed));
+        let (layout, id) = (layout(), id());
+        let shown = snapshot_info::metadata(stage.store.as_ref(), &layout, &id);
+        shown.await.unwrap().error.unwrap()
+    };
+    let map = ("States.ExceedToleratedFailureThreshold", "exceeded");
+    let nobody = "States.ExceedToleratedFailureThreshold: exceeded";
+    assert_eq!(marked(map.0, map.1).await, nobody, "no child could say why");
+    stage.plan(resume()).await.unwrap();
+    let reason = "PartCorrupt: part 3 is damaged";
+    assert_eq!(marked("PartCorrupt", "part 3 is damaged").await, reason);
+    assert_eq!(marked(map.0, map.1).await, reason);
+}
+
 #[tokio::test]
 async fn the_finalizer_notices_a_lost_a_changed_and_a_foreign_object() {
     let damaged = async |damage: &dyn Fn(&FakeStore, &str)| {

@@ -1,21 +1,23 @@
 //! DynamoDB's own import as the engine: asked once, believed only when the counts agree.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use highwater_domain::backup_source::{
     Catalog, FileClaims, LineShape, Packing, SourceFile, SourceKind,
 };
 use highwater_domain::budget::Budget;
+use highwater_domain::control_table::Cas;
 use highwater_domain::engine_choice::import_source;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::import_request::import_request;
-use highwater_domain::restore::{Engine, RestoreRecord, SourceFacts};
+use highwater_domain::restore::{Engine, LoadTotals, RestoreRecord, SourceFacts};
 use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::snapshot::Status;
 use highwater_domain::table_plan::TableOverrides;
 use highwater_steps::import_table::{self, ImportProgress, foreign_object};
-use highwater_steps::{RestoreDeps, StepError, apply_settings};
+use highwater_steps::load_part::{self, LoadInput};
+use highwater_steps::{Observer, RestoreDeps, StepError, apply_settings};
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_store::object;
 use highwater_testkit::fake_table::{FakeTable, string_key};
@@ -133,6 +135,49 @@ async fn an_import_makes_fills_and_sets_up_the_table() {
         (&request["InputFormat"], &request["InputCompressionType"]),
         (&json!("DYNAMODB_JSON"), &json!("NONE"))
     );
+}
+
+/// What the steps told of items.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<LoadTotals>>);
+
+impl Observer for Heard {
+    fn loaded(&self, _file: u32, more: &LoadTotals) {
+        self.0.lock().unwrap().push(*more);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_imported_is_told_once_it_is_known() {
+    let account = planned(6).await;
+    let heard = Arc::new(Heard::default());
+    let deps = RestoreDeps {
+        observer: heard.clone(),
+        ..account.deps.clone()
+    };
+    let id = account.recorded().await.id;
+    let known = account.control.restore(&id).await.unwrap().unwrap();
+    let running = RestoreRecord {
+        status: Status::Running,
+        ..known.value
+    };
+    let restores = &account.control;
+    let update = restores.update_restore(known.version, &running).await;
+    assert!(matches!(update, Ok(Cas::Applied(_))), "{update:?}");
+    let input = LoadInput {
+        restore_id: id,
+        file: 0,
+    };
+    loop {
+        let output = load_part::run(&deps, &input, Budget::UNLIMITED).await;
+        if output.unwrap().done {
+            break;
+        }
+        assert_eq!(heard.0.lock().unwrap().len(), 0);
+    }
+    let told = heard.0.lock().unwrap().clone();
+    assert_eq!(told, [account.recorded().await.totals]);
+    assert_eq!(told[0].written, 6);
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,6 +71,8 @@ mod settings;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]
+mod stacks;
+#[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod time;

@@ -3,6 +3,7 @@
 //! Each law is a function of its own; `every_law` runs them all. A broken law panics with its name.
 
 pub mod control_table;
+pub mod executions;
 pub mod live_control;
 pub mod object_keys;
 pub mod object_listing;

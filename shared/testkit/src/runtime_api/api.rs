@@ -43,6 +43,7 @@ pub(super) struct Api {
     waiting: tokio::sync::Mutex<mpsc::Receiver<Event>>,
     pending: Mutex<Option<(String, Reply)>>,
     init: watch::Sender<Option<FunctionError>>,
+    told_deadline_ms: Option<u64>,
 }
 
 /// Accepts connections until it is aborted, and with it every connection.
@@ -72,12 +73,14 @@ impl Api {
         name: &str,
         waiting: mpsc::Receiver<Event>,
         init: watch::Sender<Option<FunctionError>>,
+        told_deadline_ms: Option<u64>,
     ) -> Self {
         Self {
             arn: format!("arn:aws:lambda:us-east-1:123456789012:function:{name}"),
             waiting: tokio::sync::Mutex::new(waiting),
             pending: Mutex::default(),
             init,
+            told_deadline_ms,
         }
     }
 
@@ -116,10 +119,11 @@ impl Api {
             return refused(StatusCode::GONE, "SandboxEnded");
         };
         let deadline = SystemTime::now() + event.limit;
-        let deadline_ms = deadline
+        let true_ms = deadline
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_millis();
+        let deadline_ms = self.told_deadline_ms.map_or(true_ms, u128::from);
         let response = Response::builder()
             .header(CONTENT_TYPE, "application/json")
             .header("Lambda-Runtime-Aws-Request-Id", &event.id)

@@ -88,6 +88,7 @@ impl Sandbox {
         number: u64,
         live: &Arc<Live>,
         output: &Arc<watch::Sender<String>>,
+        told_deadline_ms: Option<u64>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let mut child = command(spec, number, listener.local_addr()?).spawn()?;
@@ -113,7 +114,7 @@ impl Sandbox {
         )));
         let (events, waiting) = mpsc::channel(1);
         let (init, init_error) = watch::channel(None);
-        let api = Arc::new(Api::new(&spec.name, waiting, init));
+        let api = Arc::new(Api::new(&spec.name, waiting, init, told_deadline_ms));
         tasks.push(tokio::spawn(listen(listener, api)));
         Ok(Self {
             number,

@@ -1,0 +1,173 @@
+"""The whole of Highwater, deployed to a local AWS stack: backup under load, kill, restore to a second, compare.
+
+Run it by tests/deploy/e2e.sh, which installs what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import boto3
+
+import deployment
+from change_log import ChangeLog
+from deployment import Deployment
+from engine import Engine
+from killer import Aim, Killer
+from load import Load
+from rounds import Loss, Report, Round
+from workflows import NotResumable, Workflows
+
+ROOT = Path(__file__).resolve().parents[3]
+TABLE = "orders"
+# Of the first round: well within the scan, which READ_CAPACITY makes last for seconds.
+MID_SEGMENT = 1.0
+# Stamp margins of restores: of the first round what is usual, a minute; of the others as much as one clock needs.
+MARGINS = {True: 60, False: 2}
+# Every so many rounds a function is killed until its state machine gives up, so that there is something to resume.
+STUBBORN_EVERY = 4
+# One more than the state machines' Retry has attempts. A Map's branches each have their own.
+STUBBORN = {"scan-segment": 16, "scatter-log": 16, "fold-log": 16, "load-part": 16}
+STUBBORN_OF_OTHERS = 4
+HEAD = "    killed            hits failed  writes  records  filled  items   second   took"
+# No state machine calls these.
+CALLED_OTHERWISE = ("audit-stream", "consume-stream")
+
+
+def main() -> int:
+    arguments = parse()
+    signal.signal(signal.SIGTERM, interrupt)
+    shutil.rmtree(arguments.folder, ignore_errors=True)
+    logs: Path = arguments.folder / "logs"
+    logs.mkdir(parents=True)
+    print(f"seed {arguments.seed}, logs in {logs}", flush=True)
+    engine = Engine(arguments.folder, ROOT / "tests/deploy/local_stack.py")
+    try:
+        say("the local stack")
+        engine.start()
+        os.environ.update(engine.environment())
+        return run(arguments, engine, logs)
+    except (Loss, NotResumable, AssertionError) as lost:
+        print(f"\nLOST with seed {arguments.seed}: {lost}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    finally:
+        # A second interrupt must not leave processes behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        engine.stop()
+        shutil.rmtree(arguments.folder / "scratch", ignore_errors=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="e2e.sh", description=__doc__.splitlines()[0])
+    parser.add_argument("--bootstraps", type=Path, metavar="FOLDER", help="executables, one per function, by its name")
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="rounds in which a function is killed")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    for hidden in ("--built", "--sam", "--folder"):
+        parser.add_argument(hidden, type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def say(what: str) -> None:
+    print(f"\n== {what}", flush=True)
+
+
+def run(arguments: argparse.Namespace, engine: Engine, logs: Path) -> int:
+    say("a table with a stream, and sam deploy")
+    begun = time.monotonic()
+    stream = make_table()
+    load = Load(TABLE, arguments.seed)
+    load.fill()
+    template = (
+        deployment.with_bootstraps(ROOT, arguments.bootstraps.resolve(), arguments.folder / "scratch")
+        if arguments.bootstraps
+        else arguments.built / "template.yaml"
+    )
+    deployed = deployment.deploy(arguments.sam, template, engine.environment(), TABLE, stream, logs / "sam-deploy.log")
+    deployment.check(deployed, stream)
+    print(f"deployed in {time.monotonic() - begun:.0f} s; schedules and mapping are as they should be", flush=True)
+    say("rounds")
+    workflows = Workflows(deployed, TABLE)
+    prefix = deployed.destination.removeprefix(f"s3://{deployed.bucket}/")
+    one = Round(TABLE, load, workflows, ChangeLog(deployed.bucket, f"{prefix}/{TABLE}/log/"))
+    print(HEAD, flush=True)
+    for number, aim in enumerate(aims(arguments, deployed)):
+        killer = Killer(engine.pid, engine.log_path, aim)
+        try:
+            report = one.run(random.Random(f"{arguments.seed}-{number}"), killer, MARGINS[number == 0])
+        except BaseException:
+            write_logs(deployed, logs)
+            raise
+        show(number, aim, killer, report)
+        if number == 0 and killer.hits == 0:
+            raise AssertionError("no worker was met in the middle of a segment: the first round proves too little")
+    print("\nnothing is lost", flush=True)
+    return 0
+
+
+def make_table() -> str:
+    """The table that is backed up; its stream's ARN."""
+    dynamodb = boto3.client("dynamodb")
+    made = dynamodb.create_table(
+        TableName=TABLE,
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    )
+    return str(made["TableDescription"]["LatestStreamArn"])
+
+
+def aims(arguments: argparse.Namespace, deployed: Deployment) -> list[Aim]:
+    """Whom each round kills: first a worker in the middle of a segment, then every function in turn."""
+    functions = deployed.functions()
+    planned = [Aim("scan-segment", functions["scan-segment"], MID_SEGMENT, 1)]
+    dice = random.Random(arguments.seed)
+    order = sorted(functions)
+    dice.shuffle(order)
+    for number in range(arguments.kills):
+        function = order[number % len(order)]
+        stubborn = number % STUBBORN_EVERY == STUBBORN_EVERY - 1 and function not in CALLED_OTHERWISE
+        kills = STUBBORN.get(function, STUBBORN_OF_OTHERS) if stubborn else 1
+        planned.append(Aim.random(function, functions[function], kills, dice))
+    return planned
+
+
+def show(number: int, aim: Aim, killer: Killer, report: Report) -> None:
+    second = time.strftime("%H:%M:%S", time.gmtime(report.second))
+    print(
+        f"{number:>3} {aim.function:<17} {killer.hits:>4} {len(report.failures):>6} {report.writes:>7} {report.records:>8}"
+        f" {report.back_filled:>7} {report.items:>6} {second:>8} {report.seconds:>5.1f}s",
+        flush=True,
+    )
+    for failure in report.failures:
+        print(f"      resumed after {failure[:160]}", flush=True)
+
+
+def write_logs(deployed: Deployment, logs: Path) -> None:
+    """Keeps what the functions said."""
+    client = boto3.client("logs")
+    for group in client.describe_log_groups()["logGroups"]:
+        name = group["logGroupName"]
+        pages = client.get_paginator("filter_log_events").paginate(logGroupName=name)
+        lines = [event["message"].rstrip("\n") for page in pages for event in page["events"]]
+        (logs / f"{name.strip('/').replace('/', '.')}.log").write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
