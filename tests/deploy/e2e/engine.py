@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -102,9 +103,12 @@ class Engine:
         try:
             trust = ssl.create_default_context(cafile=str(self.certificate))
             with urllib.request.urlopen(f"{self.url}/_ministack/health", timeout=2, context=trust) as answer:
-                return bool(answer.status == 200)
+                told = json.load(answer)
         except (urllib.error.URLError, ssl.SSLError, OSError):
             return False
+        if told["auth"] != "enabled":
+            raise RuntimeError("the local stack enforces no permissions")
+        return True
 
     def stop(self) -> None:
         """Ends it and the functions' processes: first gently, then all that is left of its session."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import processes
 
 GLANCE = 0.01
-# How long ago a process may have had the processor and still count as at work: a scan waits for its capacity.
-RECENT = 0.7
+# How long ago a process may have had the processor and still count as at work: a scan waits for its capacity, the others
+# for an answer at most.
+RECENT = {"scan-segment": 0.7}
+RECENT_OF_OTHERS = 0.03
 # From when a function is first seen at work to when it is killed, at most. Roughly as long as it takes.
-SPREAD = {"scan-segment": 3.0, "consume-stream": 3.0}
-SPREAD_OF_OTHERS = 0.25
+SPREAD = {"scan-segment": 3.0, "consume-stream": 3.0, "audit-stream": 3.0}
+SPREAD_OF_OTHERS = 0.2
 # How long the engine may take to notice.
 NOTICE_SECONDS = 2.0
 
@@ -30,6 +32,10 @@ class Aim:
     # Seconds after it was seen at work.
     delay: float
     kills: int
+
+    def sooner(self) -> Aim:
+        """The same for a function that was done before its turn came."""
+        return replace(self, delay=self.delay / 3)
 
     @staticmethod
     def random(function: str, deployed: str, kills: int, dice: random.Random) -> Aim:
@@ -61,6 +67,7 @@ class Killer:
         used: dict[int, int] = {}
         seen_at_work: dict[int, float] = {}
         due: float | None = None
+        recent = RECENT.get(self._aim.function, RECENT_OF_OTHERS)
         while not self._stop.wait(GLANCE):
             now = time.monotonic()
             for pid in self._pids(used):
@@ -68,7 +75,7 @@ class Killer:
                 if worked is not None and worked > used.get(pid, worked):
                     seen_at_work[pid] = now
                 used[pid] = worked or 0
-            at_work = [pid for pid, when in seen_at_work.items() if now - when < RECENT]
+            at_work = [pid for pid, when in seen_at_work.items() if now - when < recent]
             if at_work and due is None:
                 due = now + self._aim.delay
             if at_work and due is not None and now >= due:

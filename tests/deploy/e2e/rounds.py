@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -80,11 +81,10 @@ class Round:
         audit = threading.Thread(target=self._audit_beside, args=(report,), daemon=True)
         audit.start()
         try:
-            handoff = self._backup(report)
-            wanted = int(time.time()) + self._margin + 1
+            handoff, wanted = self._backup(report)
             self._load.hurry(False)
             # Only a later record of its shard proves a second.
-            time.sleep(self._margin + 1 + LATER_SECONDS)
+            time.sleep(max(wanted + LATER_SECONDS - time.time(), LATER_SECONDS))
         finally:
             self._load.stop()
             audit.join()
@@ -109,14 +109,18 @@ class Round:
             report.back_filled += audit["back_filled"]
         return audit
 
-    def _backup(self, report: Report) -> int:
-        """The second from which on this backup serves."""
+    def _backup(self, report: Report) -> tuple[int, int]:
+        """The second from which on this backup serves, and the one up to which that needs the log."""
         ended = self._workflows.backup()
         report.failures += ended.failures
         metadata = self._workflows.metadata(ended.id)
         if metadata["handoff"] is None:
             raise Loss(f"snapshot {ended.id} has no handoff: {metadata['no_handoff']}")
-        return int(metadata["handoff"]["captured_at"]) // 1000 + 1
+        captured = metadata["handoff"]["captured_at"] / 1000
+        # A restore takes it that the backup's clock may be behind by as much as lies between these two.
+        behind = captured - seconds_of(metadata["backup_start_time"])
+        needed = seconds_of(metadata["backup_end_time"]) + behind + self._margin
+        return int(captured) + 1, int(needed) + 1
 
     def _prove(self, second: int, report: Report) -> int:
         """Audits until the log is known to be complete up to this second, or a later one; which it is."""
@@ -156,3 +160,8 @@ class Round:
     def _scan(self, table: str) -> dict[str, Item]:
         pages = self._dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
         return {item["id"]["S"]: item for page in pages for item in page["Items"]}
+
+
+def seconds_of(time_of_day: str) -> float:
+    """Seconds since 1970, of a time as backup.json has it."""
+    return datetime.fromisoformat(time_of_day.replace("Z", "+00:00")).timestamp()

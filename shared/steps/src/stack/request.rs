@@ -62,9 +62,12 @@ impl JobRequest {
     /// Reads an execution's input. `None` for one that no state could read either, or that only a newer version can.
     #[must_use]
     pub fn read(workflow: Workflow, input: &str) -> Option<Self> {
+        // A list of members in their order would be read too, but nobody writes one.
+        let members: serde_json::Map<String, Value> = serde_json::from_str(input).ok()?;
+        let input = Value::Object(members);
         Some(match workflow {
-            Workflow::Backup => Self::Backup(serde_json::from_str(input).ok()?),
-            Workflow::Restore => Self::Restore(serde_json::from_str(input).ok()?),
+            Workflow::Backup => Self::Backup(serde_json::from_value(input).ok()?),
+            Workflow::Restore => Self::Restore(serde_json::from_value(input).ok()?),
         })
     }
 
