@@ -45,6 +45,7 @@ pub async fn watch(
         said: false,
     };
     let mut due = Instant::now();
+    let seen_running = !execution.state.status.has_ended();
     while !execution.state.status.has_ended() {
         if Instant::now() >= due {
             let began = Instant::now();
@@ -64,6 +65,9 @@ pub async fn watch(
         if let Some(state) = described.flatten() {
             execution.state = state;
         }
+    }
+    if seen_running {
+        view.last_look(&execution).await;
     }
     drop(view);
     watch_outcome::tell(stack, &deps, &execution, console).await
@@ -149,6 +153,12 @@ impl<'a> View<'a> {
             self.console.say("its plan is being made");
         }
         Ok(())
+    }
+
+    /// Shows where it ended: a short one is over between two looks. What hinders this, the outcome meets and tells.
+    async fn last_look(&mut self, execution: &StackExecution) {
+        (self.planning, self.finishing) = (true, true);
+        self.look(execution).await.ok();
     }
 
     async fn backup(&mut self, id: &SnapshotId, arn: &str) -> Result<bool, StepError> {

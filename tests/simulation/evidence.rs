@@ -135,7 +135,8 @@ impl Evidence {
                     Some(record) if record.generation == generation => record.event_time <= at,
                     // Before this stream: it is where the item's history begins.
                     Some(record) => record.generation < generation,
-                    None => is_before(versions, version, generation),
+                    // Before this stream, or after it.
+                    None => UnixSeconds::of(version.at) <= at,
                 };
                 if happened {
                     state.clone_from(&version.item);
@@ -148,13 +149,6 @@ impl Evidence {
             .filter_map(|(key, versions)| Some((key.clone(), state(versions)?)))
             .collect()
     }
-}
-
-/// Whether a version without a record is from before a stream: no record of that stream or a later one precedes it.
-fn is_before(versions: &[Version], version: &Version, generation: u16) -> bool {
-    let before = versions.iter().take_while(|it| *it != version);
-    let mut recorded = before.filter_map(|it| it.record.as_ref());
-    recorded.all(|record| record.generation < generation)
 }
 
 impl Snapshot {

@@ -26,6 +26,12 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         364,
         "a child's records behind a mark that its parent's silence had raised",
     ),
+    (
+        33830,
+        "a log begun on a stream that was disabled long before: what it missed began too late",
+    ),
+    (71398, "the same"),
+    (89113, "the same"),
 ];
 
 #[test]

@@ -258,6 +258,9 @@ pub(crate) async fn put_incident(
 }
 
 /// The last second of which a log surely holds something: the stream was alive then.
+///
+/// With nothing to show, that is the second from which it holds everything. When the log was begun does not count: a
+/// stream can be met when it has long been disabled, and what changed since is lost.
 async fn last_seen(
     deps: &LiveDeps,
     store: &dyn ObjectStore,
@@ -271,8 +274,8 @@ async fn last_seen(
         .group(&log_id(store, place, old).lease_group(), REGISTRAR)?;
     let rows = shard_rows::all(&leases).await?;
     let stamped = rows.values().filter_map(|row| row.event_time);
-    let met = UnixSeconds::of(old.met_at);
-    Ok(stamped.chain(marked).fold(met, UnixSeconds::max))
+    let begins = UnixSeconds::of(old.log_from);
+    Ok(stamped.chain(marked).fold(begins, UnixSeconds::max))
 }
 
 /// Registers shards of one log.

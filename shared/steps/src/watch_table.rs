@@ -97,13 +97,19 @@ fn ending(
 }
 
 /// The last second of which something is known to have come from the stream: it was alive then.
+///
+/// With nothing to show, that is the second from which the log holds everything. When the log was begun does not count: a
+/// stream can be met when it has long been disabled, and what changed since is lost.
 async fn last_seen(deps: &LiveDeps, log: &StreamLog) -> Result<UnixSeconds, StepError> {
     let published = deps.live.mark(&log.id).await.map_err(StepError::Control)?;
     // A shard that answered without being at its end was open then.
     let marked = published.and_then(|published| published.value.mark.best());
     let rows = shard_rows::all(&log.leases).await?;
     let stamped = rows.values().filter_map(|row| row.event_time);
-    let met = UnixSeconds::of(log.facts.met_at);
+    let begins = UnixSeconds::of(log.facts.log_from);
     let now = UnixSeconds::of(log.time.now());
-    Ok(stamped.chain(marked).fold(met, UnixSeconds::max).min(now))
+    Ok(stamped
+        .chain(marked)
+        .fold(begins, UnixSeconds::max)
+        .min(now))
 }

@@ -676,6 +676,27 @@ async fn a_stream_that_is_gone_before_it_was_read_is_on_record() {
     assert_eq!(world.incidents_of(IncidentKind::StreamEnded).len(), 1);
 }
 
+/// A log that is begun on a stream that was disabled an hour before, as by a follower that stood still between looking at
+/// the table and at the stream: what it missed begins with the stream's end, not with the log.
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_missed_before_its_log_was_begun_is_on_record() {
+    let world = World::new().await;
+    world.put_many("a", 5);
+    world.table.disable_stream();
+    tokio::time::sleep(MINUTE).await;
+    world.table.put("lost", "1");
+    let lost = world.now();
+    tokio::time::sleep(HOUR).await;
+    let deps = world.deps();
+    world.log(&deps).await;
+    let report = world.follow(200 * SECOND).await;
+    assert!(report.closed, "{report:?}");
+    world.assert_all_logged();
+    let ended = world.incidents_of(IncidentKind::StreamEnded);
+    assert_eq!(ended.len(), 1);
+    assert!(ended[0].touches(lost, lost), "I15: {ended:?}");
+}
+
 /// Case 42: a worker whose clock is an hour off publishes the same mark.
 #[tokio::test(start_paused = true)]
 async fn case_42_a_wrong_clock_does_not_move_the_mark() {
