@@ -247,6 +247,7 @@ export class Highwater extends Construct {
       bucket: this.bucket.bucketArn,
       // Nothing but Highwater's is in a bucket that is made here.
       objects: this.bucket.arnForObjects(bucket === undefined ? "*" : `${this.prefix}/*`),
+      parts: this.bucket.arnForObjects(`${bucket === undefined ? "" : `${this.prefix}/`}*/AWSDynamoDB/*/data/s*-p*`),
       logs: below("log"),
       snapshots: below("AWSDynamoDB"),
       discarded: this.bucket.arnForObjects("aws/lambda/*"),

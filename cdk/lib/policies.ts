@@ -22,6 +22,8 @@ export interface Resources {
   readonly logs: string[];
   /** The snapshots of the tables, as objects. */
   readonly snapshots: string[];
+  /** The parts of all snapshots, as objects. */
+  readonly parts: string;
   /** What Lambda had to discard, as objects. */
   readonly discarded: string;
   /** The error logs of DynamoDB's imports. */
@@ -65,7 +67,10 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
     "plan-backup": [
       allow([...settings, "dynamodb:UpdateTable"], to.tables),
       allow(["dynamodb:DescribeStream"], to.tableStreams),
-      allow(["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"], to.controlTable),
+      allow(
+        ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"],
+        to.controlTable,
+      ),
       readWriteAndDelete,
       list,
       ...key,
@@ -79,14 +84,15 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
     ],
     "finalize-backup": [
       allow(["dynamodb:DescribeTable"], to.tables),
-      allow(["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"], to.controlTable),
+      allow(["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"], to.controlTable),
       readAndWrite,
+      allow(["s3:DeleteObject"], to.parts),
       list,
       ...key,
     ],
     "plan-restore": [
       allow(
-        [...settings, "dynamodb:CreateTable", "dynamodb:TagResource", "dynamodb:UpdateTable"],
+        [...settings, "dynamodb:CreateTable", "dynamodb:TagResource"],
         to.restoreTables,
       ),
       allow(
@@ -169,16 +175,7 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
     "audit-stream": [
       allow(["dynamodb:DescribeTable"], to.tables),
       allow(["dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"], to.tableStreams),
-      allow(
-        [
-          "dynamodb:GetItem",
-          "dynamodb:Query",
-          "dynamodb:PutItem",
-          "dynamodb:UpdateItem",
-          "dynamodb:ConditionCheckItem",
-        ],
-        to.controlTable,
-      ),
+      allow(["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"], to.controlTable),
       allow(["s3:PutObject", "s3:GetObject"], to.logs),
       allow(["s3:GetObject"], to.snapshots),
       list,

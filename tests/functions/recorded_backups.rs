@@ -180,6 +180,7 @@ async fn with_stream_in_trouble(recorded: &Recorded) -> Value {
     output["snapshot_id"].clone()
 }
 
+/// One that fails, and is resumed after a part has landed that nobody waits for any more.
 async fn failed_and_resumed(recorded: &Recorded) {
     let id = "01768385930622-00000001";
     let stack = recorded.backup();
@@ -196,7 +197,13 @@ async fn failed_and_resumed(recorded: &Recorded) {
         ("BackupFailed", "AccessDenied")
     );
     recorded.calm();
+    let key = format!("{PREFIX}/{TABLE}/AWSDynamoDB/{id}/data/s00002-p000999.json.gz");
+    let s3 = clients::s3(recorded.account.s3.endpoint_url());
+    let late = s3.put_object().bucket(BUCKET).key(&key);
+    late.send().await.unwrap();
     let resume = json!({"snapshot_id": id, "resume": true});
     let output = stack.execute(resume, at_once()).await.unwrap();
     assert_eq!(output["status"], "completed");
+    let gone = s3.head_object().bucket(BUCKET).key(&key).send().await;
+    assert!(gone.unwrap_err().into_service_error().is_not_found());
 }

@@ -24,6 +24,7 @@ mod request_body;
 mod restore_control;
 mod s3_listing;
 mod s3_store;
+mod signed_payload;
 mod stream_source;
 mod table_admin;
 mod table_describer;

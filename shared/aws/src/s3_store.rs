@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::put_object::PutObjectError;
-use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, Delete, Error as DeletionError, ObjectIdentifier,
@@ -21,9 +20,9 @@ use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::large_buffer::large_buffer;
 use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
-use sha2::{Digest, Sha256};
 
 use crate::failure;
+use crate::signed_payload::SignedPayload;
 
 /// The user metadata that holds an object's item count.
 const ITEM_COUNT: &str = "highwater-items";
@@ -60,26 +59,32 @@ impl S3Store {
         }
     }
 
-    /// The upload of an object, unconditional.
-    fn put(&self, object: &NewObject) -> PutObjectFluentBuilder {
-        let put = self
+    /// Uploads an object, if `condition` is met where there is one.
+    async fn put(
+        &self,
+        object: &NewObject,
+        condition: Option<&str>,
+    ) -> Result<(), SdkError<PutObjectError, HttpResponse>> {
+        let sha256 = object.digest();
+        let mut put = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(&object.key)
             .content_type(object.content_type)
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
-            .checksum_sha256(BASE64.encode(Sha256::digest(&object.body)))
+            .checksum_sha256(BASE64.encode(sha256))
             .set_content_encoding(object.content_encoding.map(str::to_owned))
+            .set_if_none_match(condition.map(str::to_owned))
             .body(ByteStream::from(object.body.clone()));
-        let put = object
-            .user_metadata
-            .iter()
-            .fold(put, |put, (name, value)| put.metadata(name, value));
-        match object.item_count {
-            Some(count) => put.metadata(ITEM_COUNT, count.to_string()),
-            None => put,
+        for (name, value) in &object.user_metadata {
+            put = put.metadata(name, value);
         }
+        if let Some(count) = object.item_count {
+            put = put.metadata(ITEM_COUNT, count.to_string());
+        }
+        let signed = SignedPayload::of(&sha256);
+        put.customize().interceptor(signed).send().await.map(drop)
     }
 
     pub(crate) fn failure<E>(
@@ -242,7 +247,7 @@ impl ObjectStore for S3Store {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let Err(error) = self.put(&object).if_none_match("*").send().await else {
+            let Err(error) = self.put(&object, Some("*")).await else {
                 return Ok(Creation::Created);
             };
             match status(&error) {
@@ -256,10 +261,8 @@ impl ObjectStore for S3Store {
     }
 
     async fn replace(&self, object: NewObject) -> Result<(), Failure> {
-        self.put(&object)
-            .send()
+        self.put(&object, None)
             .await
-            .map(|_| ())
             .map_err(|error| self.failure("PutObject", &object.key, error))
     }
 

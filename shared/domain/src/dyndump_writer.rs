@@ -139,9 +139,9 @@ impl FinishedDyndumpPart {
             key: keys.part(number),
             body: self.body.clone(),
             content_type: "application/json",
-            item_count: None,
             content_encoding: Some("gzip"),
             user_metadata: owned(user_metadata),
+            ..NewObject::default()
         }
     }
 }

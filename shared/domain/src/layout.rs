@@ -70,6 +70,20 @@ impl Layout {
         )
     }
 
+    /// Which part an object of this key is: one whose key is exactly what [`part`](Self::part) spells. `None` for any other.
+    #[must_use]
+    pub fn part_of(&self, key: &str, compression: Compression) -> Option<PartId> {
+        let name = key.strip_prefix(&self.data())?;
+        let stem = name.strip_suffix(compression.suffix())?.strip_suffix('.')?;
+        let (segment, number) = stem.strip_prefix('s')?.split_once("-p")?;
+        let part = PartId {
+            segment: segment.parse().ok()?,
+            number: number.parse().ok()?,
+        };
+        // A number has many spellings (`3`, `+3`, `000003`), and a key has one.
+        (self.part(part, compression) == key).then_some(part)
+    }
+
     /// The list of parts, JSON lines.
     #[must_use]
     pub fn manifest_files(&self) -> String {
@@ -212,6 +226,11 @@ impl std::fmt::Display for Destination {
 mod tests {
     use super::*;
 
+    const PLACE: PartId = PartId {
+        segment: 3,
+        number: 1,
+    };
+
     fn layout(prefix: &str) -> Layout {
         Layout::new(
             prefix,
@@ -235,6 +254,72 @@ mod tests {
             "aprefix/orders/AWSDynamoDB/01768385930622-efd1a093/data/s00003-p000001.json.gz"
         );
         assert!(name(0, 9) < name(0, 10) && name(0, 10) < name(1, 0));
+    }
+
+    #[test]
+    fn a_part_is_known_by_its_key() {
+        let layout = layout("a+b/c");
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            for (segment, number) in [
+                (0, 0),
+                (3, 999_999),
+                (99_999, 1_000_000),
+                (100_000, 7),
+                (u32::MAX, u32::MAX),
+            ] {
+                let part = PartId { segment, number };
+                let key = layout.part(part, compression);
+                assert_eq!(layout.part_of(&key, compression), Some(part), "{key}");
+            }
+        }
+        let gzip = layout.part(PLACE, Compression::Gzip);
+        assert_eq!(layout.part_of(&gzip, Compression::Zstd), None);
+    }
+
+    #[test]
+    fn no_other_key_is_a_part() {
+        let ours = layout("p");
+        let of = |key: &str| {
+            [Compression::Gzip, Compression::Zstd].map(|compression| ours.part_of(key, compression))
+        };
+        for name in [
+            "",
+            "notes.txt",
+            "s00003-p000001",
+            "s00003-p000001.json",
+            "s00003-p000001.gz",
+            "s00003-p000001json.gz",
+            "s00003-p000001.json.gz.bak",
+            "s00003-p000001.json.gz/",
+            "S00003-p000001.json.gz",
+            "s00003p000001.json.gz",
+            "s00003-p000001-p000002.json.gz",
+            "x/s00003-p000001.json.gz",
+            "../data/s00003-p000001.json.gz",
+            "s3-p1.json.gz",
+            "s000003-p000001.json.gz",
+            "s00003-p0000001.json.gz",
+            "s+0003-p000001.json.gz",
+            "s00003-p-00001.json.gz",
+            "s0000a-p000001.json.gz",
+            "s-p.json.gz",
+            "s00003-p4294967296.json.gz",
+            "s4294967296-p000001.json.gz",
+        ] {
+            let key = format!("{}{name}", ours.data());
+            assert_eq!(of(&key), [None, None], "{name}");
+        }
+        let [id, other] = ["01768385930622-efd1a093", "01768385930622-efd1a094"];
+        for elsewhere in [
+            layout("q"),
+            layout(""),
+            Layout::new("p", "orders-2", &id.parse().unwrap()),
+            Layout::new("p", "orders", &other.parse().unwrap()),
+        ] {
+            let key = elsewhere.part(PLACE, Compression::Gzip);
+            assert_eq!(of(&key), [None, None], "{key}");
+        }
+        assert_eq!(of("s00000-p000000.json.gz"), [None, None]);
     }
 
     #[test]

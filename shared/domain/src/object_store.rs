@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use crate::failure::Failure;
 use crate::layout::Destination;
@@ -18,6 +19,8 @@ pub struct NewObject {
     pub key: String,
     /// The bytes.
     pub body: Bytes,
+    /// Their SHA-256, if it is known: S3 compares, and nobody has to compute it again.
+    pub sha256: Option<[u8; 32]>,
     /// The MIME type that S3 keeps beside it.
     pub content_type: &'static str,
     /// The number of items inside, kept as user metadata so that a check needs no download.
@@ -26,6 +29,15 @@ pub struct NewObject {
     pub content_encoding: Option<&'static str>,
     /// Further user metadata, names in lower case without `x-amz-meta-`. A directory keeps none.
     pub user_metadata: BTreeMap<String, String>,
+}
+
+impl NewObject {
+    /// The SHA-256 of the bytes: the known one, or else computed.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.sha256
+            .unwrap_or_else(|| Sha256::digest(&self.body).into())
+    }
 }
 
 /// What became of a conditional create.

@@ -52,6 +52,7 @@ pub mod import_table;
 pub mod item_batches;
 pub mod item_source;
 pub mod keep_unread;
+mod late_parts;
 mod late_records;
 mod link_spill;
 pub mod list_snapshots;

@@ -12,6 +12,7 @@ use highwater_domain::snapshot::{PartTotals, SnapshotRecord, Status};
 
 use crate::deps::Deps;
 use crate::error::StepError;
+use crate::late_parts::DataFolder;
 use crate::status::{self, Progress};
 
 const PARTS_PER_READ: u32 = 500;
@@ -29,7 +30,14 @@ pub async fn seal(
     check_sums(record, progress)?;
     let layout = status::layout(record)?;
     let manifest = list_parts(deps, record).await?;
-    refuse_strays(store, &layout, &manifest.objects).await?;
+    let data = DataFolder {
+        deps,
+        store,
+        layout: &layout,
+        record,
+        parts: &manifest.objects,
+    };
+    data.clear().await?;
     let id = record.id.clone();
     let Some((checked, sealed_at)) = pin_time(deps, checked).await? else {
         return status::project(deps, store, &id).await;
@@ -149,35 +157,6 @@ async fn list_parts(deps: &Deps, record: &SnapshotRecord) -> Result<Manifest, St
         "parts were committed to {} after its segments were done",
         record.id
     )))
-}
-
-/// `data/` is handed to ImportTable as a prefix: whatever lies there is imported.
-async fn refuse_strays(
-    store: &dyn ObjectStore,
-    layout: &Layout,
-    parts: &HashSet<String>,
-) -> Result<(), StepError> {
-    let mut after: Option<String> = None;
-    loop {
-        let page = store
-            .list(&layout.data(), after.as_deref())
-            .await
-            .map_err(StepError::Store)?;
-        if let Some(stray) = page
-            .objects
-            .iter()
-            .find(|object| !parts.contains(&object.key))
-        {
-            return Err(StepError::PartCorrupt(format!(
-                "{} is no part of this snapshot, and must not lie among its parts",
-                store.url(&stray.key)
-            )));
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
 }
 
 async fn write_manifests(

@@ -107,6 +107,7 @@ impl PartTarget<'_> {
             .create(NewObject {
                 key: object.clone(),
                 body: part.body.body.clone(),
+                sha256: Some(part.body.digests.sha256),
                 content_type: "application/octet-stream",
                 item_count: Some(part.body.items),
                 ..NewObject::default()
@@ -156,7 +157,11 @@ impl PartTarget<'_> {
             return Ok(());
         }
         let Some(body) = self.store.read(&object).await.map_err(StepError::Store)? else {
-            // Gone between the two looks: only a deletion of the snapshot does that.
+            // Gone between the two looks. FinalizeBackup clears away what came too late, once every segment is done;
+            // otherwise only a deletion of the snapshot does that.
+            if self.seen().await?.checkpoint.done {
+                return Ok(());
+            }
             return Err(StepError::PartMissing(self.store.url(&object)));
         };
         let contents = read_items(&body, &object, self.record.compression, |_| ())?;

@@ -19,30 +19,23 @@ from types import FrameType
 import boto3
 
 import deployment
+from aims import Aim, plan
 from change_log import ChangeLog
 from deployment import Deployment
 from engine import Engine
-from killer import Aim, Killer
+from killer import Killer
 from load import Load
 from rounds import Loss, Report, Round
 from workflows import NotResumable, Workflows
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = "orders"
-# Of the first round: well within the scan, which READ_CAPACITY makes last for seconds.
-MID_SEGMENT = 1.0
-# Stamp margins of restores: of the first round what is usual, a minute; of the others as much as one clock needs.
-MARGINS = {True: 60, False: 2}
-# Every so many rounds a function is killed until its state machine gives up, so that there is something to resume.
-STUBBORN_EVERY = 4
-# One more than the state machines' Retry has attempts. A Map's branches each have their own.
-STUBBORN = {"scan-segment": 16, "scatter-log": 16, "fold-log": 16, "load-part": 16}
-STUBBORN_OF_OTHERS = 4
+# Stamp margins of restores, in seconds: of the first round what is usual; of the others as much as one clock needs.
+USUAL_MARGIN = 60
+SHORT_MARGIN = 2
 # So many rounds may meet nobody, and as many again as there are to be kills.
 MISSES = 2
 HEAD = "    killed            hits failed  writes  records  filled  items   second   took"
-# No state machine calls these.
-CALLED_OTHERWISE = ("audit-stream", "consume-stream")
 
 
 def main() -> int:
@@ -105,22 +98,31 @@ def run(arguments: argparse.Namespace, engine: Engine, logs: Path) -> int:
     deployment.check(deployed, stream)
     print(f"deployed in {time.monotonic() - begun:.0f} s; schedules and mapping are as they should be", flush=True)
     say("rounds")
-    workflows = Workflows(deployed, TABLE)
+    try:
+        play_rounds(arguments, engine, deployed, load)
+    except BaseException:
+        # What went wrong is to be seen, and not that its logs could not be had.
+        with contextlib.suppress(Exception):
+            write_logs(deployed, logs)
+        raise
+    write_logs(deployed, logs)
+    print("\nnothing is lost", flush=True)
+    return 0
+
+
+def play_rounds(arguments: argparse.Namespace, engine: Engine, deployed: Deployment, load: Load) -> None:
+    """Plays rounds until every planned kill has met a function at work. Raises what the first bad one raises."""
     prefix = deployed.destination.removeprefix(f"s3://{deployed.bucket}/")
-    one = Round(TABLE, load, workflows, ChangeLog(deployed.bucket, f"{prefix}/{TABLE}/log/"))
+    log = ChangeLog(deployed.bucket, f"{prefix}/{TABLE}/log/")
+    one = Round(TABLE, load, Workflows(deployed, TABLE), log)
     print(HEAD, flush=True)
     number = missed = 0
-    left = aims(arguments, deployed)
+    left = plan(deployed.functions(), arguments.kills, arguments.seed)
     while left:
         aim = left.pop(0)
         killer = Killer(engine.pid, engine.log_path, aim)
-        try:
-            report = one.run(random.Random(f"{arguments.seed}-{number}"), killer, MARGINS[number == 0])
-        except BaseException:
-            # What went wrong is to be seen, and not that its logs could not be had.
-            with contextlib.suppress(Exception):
-                write_logs(deployed, logs)
-            raise
+        dice = random.Random(f"{arguments.seed}-{number}")
+        report = one.run(dice, killer, SHORT_MARGIN if number else USUAL_MARGIN)
         show(number, aim, killer, report)
         number += 1
         if killer.hits == 0:
@@ -129,9 +131,6 @@ def run(arguments: argparse.Namespace, engine: Engine, logs: Path) -> int:
             if missed > MISSES + arguments.kills:
                 raise AssertionError(f"too few kills met a function at work: {missed} of {number} rounds had none")
             left.insert(0, aim.sooner())
-    write_logs(deployed, logs)
-    print("\nnothing is lost", flush=True)
-    return 0
 
 
 def make_table() -> str:
@@ -147,21 +146,6 @@ def make_table() -> str:
     return str(made["TableDescription"]["LatestStreamArn"])
 
 
-def aims(arguments: argparse.Namespace, deployed: Deployment) -> list[Aim]:
-    """Whom each round kills: first a worker in the middle of a segment, then every function in turn."""
-    functions = deployed.functions()
-    planned = [Aim("scan-segment", functions["scan-segment"], MID_SEGMENT, 1)]
-    dice = random.Random(arguments.seed)
-    order = sorted(functions)
-    dice.shuffle(order)
-    for number in range(arguments.kills):
-        function = order[number % len(order)]
-        stubborn = number % STUBBORN_EVERY == STUBBORN_EVERY - 1 and function not in CALLED_OTHERWISE
-        kills = STUBBORN.get(function, STUBBORN_OF_OTHERS) if stubborn else 1
-        planned.append(Aim.random(function, functions[function], kills, dice))
-    return planned
-
-
 def show(number: int, aim: Aim, killer: Killer, report: Report) -> None:
     second = time.strftime("%H:%M:%S", time.gmtime(report.second))
     print(
@@ -170,7 +154,7 @@ def show(number: int, aim: Aim, killer: Killer, report: Report) -> None:
         flush=True,
     )
     for failure in report.failures:
-        print(f"      resumed after {failure[:160]}", flush=True)
+        print(f"      resumed after {failure}", flush=True)
 
 
 def write_logs(deployed: Deployment, logs: Path) -> None:

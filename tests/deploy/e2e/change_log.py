@@ -50,7 +50,7 @@ class ChangeLog:
     def lacks(self, load: Load, until: int) -> list[str]:
         """Writes up to the end of this second whose record is missing, and records of no write; empty if all is well."""
         by_key: dict[str, list[tuple[int | None, int | None]]] = {}
-        for (_, _number), (key, before, after) in sorted(self._records.items(), key=_order):
+        for _, (key, before, after) in sorted(self._records.items(), key=_order):
             by_key.setdefault(key, []).append((before, after))
         told = []
         for key, writes in load.history.items():

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import processes
+from aims import Aim
 
 GLANCE = 0.01
 # How long ago a process may have had the processor and still count as at work: a scan waits for its capacity, the others
 # for an answer at most.
 RECENT = {"scan-segment": 0.7}
 RECENT_OF_OTHERS = 0.03
-# From when a function is first seen at work to when it is killed, at most. Roughly as long as it takes.
-SPREAD = {"scan-segment": 3.0, "consume-stream": 3.0, "audit-stream": 3.0}
-SPREAD_OF_OTHERS = 0.2
 # How long the engine may take to notice.
 NOTICE_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Which function is killed, and how often."""
-
-    function: str
-    # Its name on the stack.
-    deployed: str
-    # Seconds after it was seen at work.
-    delay: float
-    kills: int
-
-    def sooner(self) -> Aim:
-        """The same for a function that was done before its turn came."""
-        return replace(self, delay=self.delay / 3)
-
-    @staticmethod
-    def random(function: str, deployed: str, kills: int, dice: random.Random) -> Aim:
-        return Aim(function, deployed, dice.uniform(0, SPREAD.get(function, SPREAD_OF_OTHERS)), kills)
 
 
 class Killer:
@@ -52,7 +28,7 @@ class Killer:
         self._aim = aim
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._hunt, daemon=True)
-        self.killed: list[int] = []
+        # The kills that met an invocation.
         self.hits = 0
 
     def start(self) -> None:
@@ -81,7 +57,6 @@ class Killer:
             if at_work and due is not None and now >= due:
                 pid = max(at_work, key=lambda one: seen_at_work[one])
                 processes.kill(pid)
-                self.killed.append(pid)
                 seen_at_work.pop(pid)
                 if self._noticed() >= self._aim.kills:
                     return

@@ -14,8 +14,9 @@ Item = dict[str, Any]
 
 WRITERS = 3
 KEYS = 6000
-# Between two writes of a writer, in a hurry and otherwise.
-PAUSES = {True: 0.008, False: 0.1}
+# Seconds between two writes of a writer, in a hurry and otherwise.
+SHORT_PAUSE = 0.008
+LONG_PAUSE = 0.1
 # A second's last moments, in which no write begins: so almost none spans two seconds, in one of which it is stamped.
 QUIET = 0.88
 # Values that a careless hand would change: each is to come back as it is.
@@ -56,7 +57,7 @@ class Load:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._begun = 0
-        self._pause = PAUSES[True]
+        self._pause = SHORT_PAUSE
         self.history: dict[str, list[Write]] = {key: [] for key in self._keys}
         # Seconds that end in the middle of a write: whether it belongs to them nobody knows.
         self._blurred: set[int] = set()
@@ -77,7 +78,7 @@ class Load:
 
     def hurry(self, in_a_hurry: bool) -> None:
         """How fast the writers write from now on."""
-        self._pause = PAUSES[in_a_hurry]
+        self._pause = SHORT_PAUSE if in_a_hurry else LONG_PAUSE
 
     def start(self) -> None:
         self._stop.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from deployment import Deployment
 EXECUTION_SECONDS = 180
 # A failed job that three resumes do not complete is not resumable.
 RESUMES = 3
+# The whole is in the functions' logs.
+REASON_CHARACTERS = 110
 
 
 @dataclass(frozen=True)
@@ -161,5 +164,16 @@ class Workflows:
 
 
 def reason(ended: dict[str, Any]) -> str:
-    """Why an execution did not succeed, in a line."""
-    return f"{ended['status']} {ended.get('error')}: {ended.get('cause')}"
+    """Why an execution did not succeed, in a short line."""
+    words = message(ended.get("cause") or "no cause is told")
+    return textwrap.shorten(f"{ended['status']} {ended.get('error')}: {words}", REASON_CHARACTERS, placeholder=" …")
+
+
+def message(cause: str) -> str:
+    """What the cause of a failure says: of a function's, which is JSON, its message without the lines that were logged."""
+    try:
+        told = json.loads(cause)
+    except ValueError:
+        return cause
+    said = str(told.get("errorMessage", cause)) if isinstance(told, dict) else cause
+    return said.partition(": {")[0]

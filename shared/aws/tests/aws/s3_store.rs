@@ -140,6 +140,29 @@ async fn a_create_is_conditional_and_carries_its_hash() {
     assert_eq!(asked.text(), "lines");
 }
 
+/// A hash that is known is signed and sent as it is, and the service holds the body against it.
+#[tokio::test]
+async fn a_hash_that_is_known_is_not_computed_again() {
+    let known = |sha256| NewObject {
+        sha256: Some(sha256),
+        ..object("k", "lines")
+    };
+    let (_engine, _root, store) = embedded().await;
+    let right: [u8; 32] = Sha256::digest("lines").into();
+    store.create(known(right)).await.unwrap();
+    assert_eq!(store.read("k").await.unwrap().unwrap(), "lines");
+    let failure = store.replace(known([7; 32])).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Invalid, "{failure}");
+    assert_eq!(store.facts("k").await.unwrap().unwrap().sha256, Some(right));
+
+    let server = Loopback::answering([Answer::new(200, "")]).await;
+    let store = against(&server).await;
+    store.replace(known([7; 32])).await.unwrap();
+    let headers = &server.asked()[0].headers;
+    assert_eq!(headers["x-amz-content-sha256"], "07".repeat(32));
+    assert_eq!(headers["x-amz-checksum-sha256"], BASE64.encode([7; 32]));
+}
+
 #[tokio::test]
 async fn a_replacement_is_unconditional() {
     let server = Loopback::answering([Answer::new(200, "")]).await;

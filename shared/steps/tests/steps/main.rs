@@ -31,6 +31,8 @@ mod handoffs;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod late_parts;
+#[cfg(test)]
 mod live_audits;
 #[cfg(test)]
 mod live_cases;
