@@ -10,6 +10,12 @@ use crate::table::Served;
 /// The bucket that backups go to.
 const BUCKET: &str = "replay";
 
+/// How many segments a backup has here unless something else is measured.
+pub const SEGMENTS: u32 = 4;
+
+/// What a line has beside its item: `{"Item":`, `}` and its end.
+const LINE_BYTES: u64 = 10;
+
 /// A backup that was made, and what it cost.
 #[derive(Clone, Debug)]
 pub struct BackupRun {
@@ -21,15 +27,18 @@ pub struct BackupRun {
     pub served: Served,
     /// What it stored as parts, in bytes.
     pub stored_bytes: u64,
+    /// The bytes of the items' JSON in them, as it says.
+    pub item_bytes: u64,
 }
 
-/// Backs up one table of the server, four segments at once.
+/// Backs up one table of the server in so many segments.
 ///
 /// Nothing else may use the server at the same time. `more` are further flags.
 pub async fn run(
     highwater: &Highwater,
     server: &ReplayServer,
     table: &str,
+    segments: u32,
     more: &[OsString],
 ) -> Result<BackupRun, RunError> {
     let before = server.served();
@@ -40,7 +49,7 @@ pub async fn run(
         "--to",
         &to,
         "--segments",
-        "4",
+        &segments.to_string(),
         "--read-capacity",
         "0",
     ];
@@ -71,6 +80,9 @@ pub async fn run(
         url,
         served: counted,
         stored_bytes: parts.bytes,
+        item_bytes: ended
+            .number("/backup/uncompressed_bytes")?
+            .saturating_sub(LINE_BYTES * counted.items),
     })
 }
 

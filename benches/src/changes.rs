@@ -118,6 +118,11 @@ impl Changes {
 
     /// Appends a change as a stream tells it, in the dress of Lambda's events, without a line's end.
     pub fn record(&self, record: u64, to: &mut Vec<u8>) {
+        self.record_numbered(record, &sequence_number(record), to);
+    }
+
+    /// The same with another sequence number.
+    pub fn record_numbered(&self, record: u64, number: &str, to: &mut Vec<u8>) {
         let key = self.key_of(record % self.keys);
         let round = record / self.keys;
         let new = self.item(key, Some(round));
@@ -127,7 +132,7 @@ impl Changes {
             (_, None) => "REMOVE",
             _ => "MODIFY",
         };
-        let (stamp, number) = (self.stamp(record).0, sequence_number(record));
+        let stamp = self.stamp(record).0;
         let (id, arn, key) = (mix(record, 7), &self.stream_arn, self.name(key));
         let mut start = String::new();
         let _ = write!(

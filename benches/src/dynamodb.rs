@@ -11,17 +11,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use self::stream::ReplayStream;
 use self::written::{BatchWrite, CreateTable, PutItem, UntagResource, Writes, WrittenTable};
 use crate::answer::{Pieces, answer};
 use crate::item_sum::ItemSum;
 use crate::table::{ReplayTable, ScanRange, Served, StartKeyError};
 
+pub mod stream;
 mod written;
 
 /// All tables, by their names.
 #[derive(Debug, Default)]
 pub struct Tables {
     replayed: BTreeMap<String, ReplayTable>,
+    streams: Vec<ReplayStream>,
     written: Mutex<BTreeMap<String, WrittenTable>>,
     /// Percent of the writes in batches that come back unprocessed.
     unprocessed: u8,
@@ -119,6 +122,21 @@ impl Tables {
         }
     }
 
+    /// The same, with these streams, which need not be of these tables.
+    #[must_use]
+    pub fn with_streams(self, streams: impl IntoIterator<Item = ReplayStream>) -> Self {
+        Self {
+            streams: streams.into_iter().collect(),
+            ..self
+        }
+    }
+
+    /// How many records were served of all streams so far.
+    #[must_use]
+    pub fn served_records(&self) -> u64 {
+        self.streams.iter().map(ReplayStream::served).sum()
+    }
+
     /// What was served of all tables so far.
     #[must_use]
     pub fn served(&self) -> Served {
@@ -153,17 +171,10 @@ impl Tables {
     /// Answers the request whose header `x-amz-target` is `target`.
     pub(crate) fn answer(&self, target: &str, body: &[u8]) -> Response<Pieces> {
         let operation = target.rsplit('.').next().unwrap_or_default();
-        let answered = match operation {
-            "Scan" => self.scan(body),
-            "BatchWriteItem" => parse::<BatchWrite<'_>>(body)
-                .and_then(|batch| batch.take(self.unprocessed))
-                .and_then(|writes| self.account(writes)),
-            "PutItem" => parse::<PutItem<'_>>(body)
-                .and_then(|put| put.take())
-                .and_then(|writes| self.account(writes)),
-            "CreateTable" => self.create(body).map(|value| whole(&value)),
-            "UntagResource" => self.untag(body).map(|value| whole(&value)),
-            _ => self.describe(operation, body).map(|value| whole(&value)),
+        let answered = if let Some(answered) = stream::answer(&self.streams, operation, body) {
+            answered
+        } else {
+            self.table_answer(operation, body)
         };
         let (status, (pieces, crc32)) = match answered {
             Ok(answered) => (StatusCode::OK, answered),
@@ -175,6 +186,21 @@ impl Tables {
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert("x-amz-crc32", crc32.into());
         response
+    }
+
+    fn table_answer(&self, operation: &str, body: &[u8]) -> Result<(Pieces, u32), Refusal> {
+        match operation {
+            "Scan" => self.scan(body),
+            "BatchWriteItem" => parse::<BatchWrite<'_>>(body)
+                .and_then(|batch| batch.take(self.unprocessed))
+                .and_then(|writes| self.account(writes)),
+            "PutItem" => parse::<PutItem<'_>>(body)
+                .and_then(|put| put.take())
+                .and_then(|writes| self.account(writes)),
+            "CreateTable" => self.create(body).map(|value| whole(&value)),
+            "UntagResource" => self.untag(body).map(|value| whole(&value)),
+            _ => self.describe(operation, body).map(|value| whole(&value)),
+        }
     }
 
     fn scan(&self, body: &[u8]) -> Result<(Pieces, u32), Refusal> {

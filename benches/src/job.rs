@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use highwater_domain::item_size::ItemSizeError;
 use thiserror::Error;
 
-use crate::backup::{self, BackupRun};
+use crate::backup::{self, BackupRun, SEGMENTS};
 use crate::command::{Highwater, RunError};
 use crate::compare;
 use crate::data_set::DataSet;
@@ -152,7 +152,14 @@ impl Bench<'_> {
         let server = ReplayServer::over(0, tables, Sink::keeping()).await?;
         let highwater = Highwater::new(self.program, &server)?;
         let table = replayed()?;
-        let backup = backup::run(&highwater, &server, table.name(), self.backup_flags).await;
+        let backup = backup::run(
+            &highwater,
+            &server,
+            table.name(),
+            SEGMENTS,
+            self.backup_flags,
+        )
+        .await;
         let backup = backup.map_err(|source| BenchError::Job {
             job: Job::Backup.name(),
             source,
@@ -218,7 +225,7 @@ impl Stage<'_> {
     /// Backs up the other table, which is not measured, and compares.
     async fn diff_other(&self, backup: &str) -> Result<(Usage, ItemSum), RunError> {
         let (highwater, server, name) = (&self.highwater, &self.server, self.other.name());
-        let other = backup::run(highwater, server, name, self.bench.backup_flags).await?;
+        let other = backup::run(highwater, server, name, SEGMENTS, self.bench.backup_flags).await?;
         let in_b = self.other.item_sum();
         let sides = [(backup, self.sum), (&other.url, in_b)];
         Ok((compare::different(highwater, sides).await?, in_b))

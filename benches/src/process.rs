@@ -1,5 +1,6 @@
 //! What a program costs: its memory, its CPU and its time, as Linux accounts for them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -17,9 +18,10 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// What one run cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
-    /// The most memory that was resident at once, in bytes.
+    /// The most memory that was resident at once, in bytes. Of a program and the programs that it starts: the sum of
+    /// the peaks of each, which may not have come at one time.
     pub peak_rss_bytes: u64,
-    /// User and system time of all threads, in seconds.
+    /// User and system time of all threads, and of the programs that it started and waited for, in seconds.
     pub cpu_seconds: f64,
     /// From start to end, in seconds.
     pub wall_seconds: f64,
@@ -62,14 +64,18 @@ pub async fn measure(mut command: Command) -> Result<Usage, ProcessError> {
         ProcessError::Start { program, source }
     })?;
     // There is one as long as nobody has waited for the end.
-    let folder = format!("/proc/{}", child.id().unwrap_or(0));
+    let id = child.id().unwrap_or(0);
+    let folder = format!("/proc/{id}");
     let mut peak = 0;
+    let mut children = BTreeMap::new();
     let mut looks = tokio::time::interval(INTERVAL);
     // Ended but not yet waited for: its memory is gone, its times are final.
     while let Some(now) = peak_rss(&folder)? {
         peak = peak.max(now);
+        look_at_children(id, &mut children);
         looks.tick().await;
     }
+    peak += children.into_values().sum::<u64>();
     let wall_seconds = started.elapsed().as_secs_f64();
     let cpu_seconds = cpu_seconds(&folder)?;
     let status = child.wait().await.map_err(ProcessError::Wait)?;
@@ -100,7 +106,25 @@ fn peak_rss(folder: &str) -> Result<Option<u64>, ProcessError> {
         .map_err(|_| ProcessError::Format(path))
 }
 
-/// Fields 14 and 15 of `stat`. The second field is a name in parentheses, with any character in it.
+/// Notes the peaks of the programs that this one has started, and that those have. One that ends meanwhile is left
+/// with the peak that was seen.
+fn look_at_children(id: u32, peaks: &mut BTreeMap<u32, u64>) {
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    for child in children.unwrap_or_default().split_whitespace() {
+        let Ok(child) = child.parse() else { continue };
+        if let Ok(Some(peak)) = peak_rss(&format!("/proc/{child}")) {
+            peaks.insert(child, peak);
+        }
+        look_at_children(child, peaks);
+    }
+}
+
+/// The CPU seconds that this very process has used so far, all threads together.
+pub fn own_cpu_seconds() -> Result<f64, ProcessError> {
+    cpu_seconds("/proc/self")
+}
+
+/// Fields 14 to 17 of `stat`: its own times and those of its children. The second field is a name in parentheses, with any character in it.
 fn cpu_seconds(folder: &str) -> Result<f64, ProcessError> {
     let path = format!("{folder}/stat");
     let stat = read(path.clone())?;
@@ -109,11 +133,11 @@ fn cpu_seconds(folder: &str) -> Result<f64, ProcessError> {
         .into_iter()
         .flatten()
         .skip(11)
-        .take(2)
+        .take(4)
         .filter_map(|field| field.parse().ok())
         .collect();
     match ticks[..] {
-        [user, system] => Ok((user + system) as f64 / TICKS_PER_SECOND),
+        [_, _, _, _] => Ok(ticks.iter().sum::<u64>() as f64 / TICKS_PER_SECOND),
         _ => Err(ProcessError::Format(path)),
     }
 }
@@ -137,6 +161,19 @@ mod tests {
         assert!(usage.peak_rss_bytes < ballast.len() as u64, "{usage:?}");
         assert!(usage.cpu_seconds > 0.0, "{usage:?}");
         assert!(usage.wall_seconds > 0.0, "{usage:?}");
+    }
+
+    /// As of `sh -c 'aws … | gzip'`: what the shell itself uses is next to nothing.
+    #[tokio::test]
+    async fn what_a_program_starts_and_waits_for_is_counted_with_it() {
+        let mut command = Command::new("sh");
+        let pipe =
+            "sh -c 'x=$(head -c 48000000 /dev/zero | tr \"\\0\" x); y=$x; sleep 0.05' | cat; :";
+        command.args(["-c", pipe]);
+        let usage = measure(command).await.unwrap();
+        assert!(usage.status.success(), "{usage:?}");
+        assert!(usage.peak_rss_bytes > 48_000_000, "{usage:?}");
+        assert!(usage.cpu_seconds > 0.0, "{usage:?}");
     }
 
     #[tokio::test]

@@ -141,6 +141,11 @@ impl Sink {
         })
     }
 
+    /// Forgets all buckets and what is in them.
+    pub fn clear(&self) {
+        self.buckets().clear();
+    }
+
     /// What the keys with this prefix hold, in one bucket, or in all if `bucket` is empty.
     #[must_use]
     pub fn stored_below(&self, bucket: &str, prefix: &str) -> Stored {

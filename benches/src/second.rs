@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use highwater_aws::{Clients, ConnectionSettings};
 use highwater_domain::failure::Failure;
@@ -12,9 +13,10 @@ use highwater_domain::mark::UnixSeconds;
 use highwater_domain::object_store::ObjectStore;
 use thiserror::Error;
 
-use crate::backup;
+use crate::backup::{self, SEGMENTS};
 use crate::changes::{Changes, Keys};
 use crate::command::{Ended, Highwater, RunError};
+use crate::consume::stream_arn_of;
 use crate::data_set::DataSet;
 use crate::dynamodb::Tables;
 use crate::item_sum::ItemSum;
@@ -56,6 +58,8 @@ pub struct Stage {
     table: Arc<ReplayTable>,
     /// The second that is restored: some records are later.
     at: UnixSeconds,
+    /// Restores so far: each has a table of its own.
+    restores: AtomicUsize,
     /// The log's records.
     pub log: LogSize,
     /// The same, as they lie in the bucket.
@@ -94,10 +98,9 @@ impl LogBench<'_> {
         let server = ReplayServer::over(0, tables, Sink::on_disk()?).await?;
         let highwater = Highwater::new(self.program, &server)?;
         let flags = ["--part-size".into(), "8MB".into()];
-        let backup = backup::run(&highwater, &server, table.name(), &flags).await?;
+        let backup = backup::run(&highwater, &server, table.name(), SEGMENTS, &flags).await?;
         let name = table.name();
-        let stream_arn =
-            format!("arn:aws:dynamodb:us-east-1:123456789012:table/{name}/stream/{LABEL}");
+        let stream_arn = stream_arn_of(name);
         let root = format!("s3://{BUCKET}/");
         let root = backup.url.strip_prefix(&root).unwrap_or_default();
         let log_of = LogOf {
@@ -119,6 +122,7 @@ impl LogBench<'_> {
             highwater,
             table,
             at,
+            restores: AtomicUsize::new(0),
             log,
             stored,
         })
@@ -149,8 +153,10 @@ impl Stage {
 
     /// Restores what the table was into a new table, which must then hold exactly that.
     pub async fn restore(&self) -> Result<Usage, RunError> {
-        let ended = self.to_second("restore", "restored").await?;
-        let written = self.server.written("restored").unwrap_or_default();
+        let number = self.restores.fetch_add(1, Ordering::Relaxed);
+        let target = format!("restored-{number}");
+        let ended = self.to_second("restore", &target).await?;
+        let written = self.server.written(&target).unwrap_or_default();
         if written != self.expected {
             return Err(RunError::Written {
                 written,

@@ -70,6 +70,12 @@ impl ReplayServer {
         self.services.tables.served()
     }
 
+    /// How many records were served of all streams so far.
+    #[must_use]
+    pub fn served_records(&self) -> u64 {
+        self.services.tables.served_records()
+    }
+
     /// Makes an empty table to write into, unless there is one of that name.
     pub fn make_table(&self, name: &str) {
         self.services.tables.make(name);
@@ -79,6 +85,11 @@ impl ReplayServer {
     #[must_use]
     pub fn written(&self, table: &str) -> Option<ItemSum> {
         self.services.tables.written(table)
+    }
+
+    /// Forgets all objects of the sink.
+    pub fn forget_objects(&self) {
+        self.services.sink.clear();
     }
 
     /// What lies in the sink below a prefix.

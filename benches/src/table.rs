@@ -112,6 +112,15 @@ impl ReplayTable {
         })
     }
 
+    /// The same table under another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -134,6 +143,13 @@ impl ReplayTable {
     #[must_use]
     pub fn items(&self) -> u64 {
         self.sum(|page| page.len() as u64)
+    }
+
+    /// The bytes of all items' JSON.
+    #[must_use]
+    pub fn item_bytes(&self) -> u64 {
+        // Each has a comma behind it on its page.
+        self.sum(Page::wire_bytes) - self.items()
     }
 
     /// What its items come to. This makes all of them: a second or so per gigabyte.
@@ -454,6 +470,7 @@ mod tests {
         assert_eq!(sum, table.item_sum());
         assert_eq!(sum.items, table.items());
         assert_eq!(sum.bytes + sum.items, lines.len() as u64);
+        assert_eq!(table.item_bytes(), sum.bytes);
     }
 
     #[test]

@@ -101,8 +101,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         Some(Child::ConsumeEvents {
             folder,
             endpoint_url,
-        }) => consume::consume_events(folder, endpoint_url).await?,
-        Some(Child::PackEvents { folder }) => consume::pack_events(folder)?,
+        }) => consume::consume_folder(folder, endpoint_url).await?,
+        Some(Child::PackEvents { folder }) => consume::pack_folder(folder)?,
         None => return bench(&args).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -44,7 +44,7 @@ async fn every_job_ends_and_its_sums_are_right() {
 async fn a_backup_that_fails_says_why() {
     let server = server(DataSet::Small, 1).await;
     let highwater = Highwater::new(&binaries::path("highwater"), &server).unwrap();
-    let failed = backup::run(&highwater, &server, "large", &[]).await;
+    let failed = backup::run(&highwater, &server, "large", 4, &[]).await;
     let error = failed.unwrap_err().to_string();
     assert!(error.contains("large"), "{error}");
 }

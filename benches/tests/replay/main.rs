@@ -5,6 +5,7 @@
     reason = "a test that cannot start its server has failed"
 )]
 
+mod contenders;
 mod dynamodb;
 mod jobs;
 mod log;
