@@ -32,6 +32,9 @@ mod simulation {
     mod scenario;
     mod seeds;
     mod snapshot_invariants;
+    mod source_run;
+    mod source_seeds;
+    mod source_world;
     mod world;
     mod writers;
 }

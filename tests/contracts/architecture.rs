@@ -92,6 +92,7 @@ fn no_arrow_points_up() {
         ("shared/testkit", &["domain", "kv", "lease"]),
         ("shared/aws", &["domain", "kv"]),
         ("shared/lambda", &["domain", "kv", "lease", "aws", "steps"]),
+        ("shared/source", &["domain", "kv", "lease", "aws", "steps"]),
         (
             "cli",
             &["domain", "lease", "asl", "aws", "steps", "lambda", "local"],

@@ -19,8 +19,8 @@ use highwater_domain::failure::{Failure, FailureKind};
 
 use crate::http_client::{Reach, http_client};
 use crate::{
-    DynamoAdmin, DynamoDescriber, DynamoImporter, DynamoScanner, DynamoStreams, DynamoWriter,
-    KvControlTable, S3Store, endpoint,
+    DynamoAdmin, DynamoDescriber, DynamoFencedWriter, DynamoImporter, DynamoScanner, DynamoStreams,
+    DynamoWriter, KvControlTable, S3Store, endpoint,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -182,6 +182,12 @@ impl Clients {
     #[must_use]
     pub fn table_writer(&self) -> DynamoWriter {
         DynamoWriter::new(self.dynamodb_without_retries())
+    }
+
+    /// The port through which a table is kept at the latest record of each key. It retries.
+    #[must_use]
+    pub fn fenced_writer(&self) -> DynamoFencedWriter {
+        DynamoFencedWriter::new(self.dynamodb())
     }
 
     /// The port through which tables are made and changed.

@@ -23,6 +23,7 @@ pub mod engine_choice;
 pub mod executions;
 pub mod export_manifest;
 pub mod failure;
+pub mod fenced_writer;
 pub mod file_check;
 pub mod handoff;
 pub mod ids;

@@ -89,6 +89,13 @@ impl RawItems {
         self.buffer.get(start as usize..end as usize)
     }
 
+    /// The same as a slice that shares the page's buffer.
+    #[must_use]
+    pub fn slice(&self, index: usize) -> Option<Bytes> {
+        let &(start, end) = self.spans.get(index)?;
+        Some(self.buffer.slice(start as usize..end as usize))
+    }
+
     /// All items, in scan order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.spans

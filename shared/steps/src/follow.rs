@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::deps::StopFlag;
 use crate::error::StepError;
-use crate::follow_stream::{self, Beginning, FollowedStream};
+use crate::follow_stream::{Beginning, FollowedStream, Follower};
 use crate::live_deps::LiveDeps;
 use crate::log_target::{LogOf, LogTarget, patience};
 use crate::shard_work::passes;
@@ -301,7 +301,7 @@ impl Following<'_> {
 
     fn follow(&mut self, log: StreamLog, beginning: Beginning) {
         self.followed.insert(log.arn().to_owned());
-        self.streams.spawn(follow_stream::run(
+        let follower = Follower::new(
             self.deps.clone(),
             Arc::new(log),
             self.request.clone(),
@@ -309,7 +309,8 @@ impl Following<'_> {
             self.halt.clone(),
             beginning,
             self.random.u64(..),
-        ));
+        );
+        self.streams.spawn(follower.follow());
     }
 
     /// The same, however often it takes, until a stop is asked for.

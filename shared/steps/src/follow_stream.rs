@@ -24,6 +24,7 @@ use crate::shard_rows;
 use crate::shard_work::passes;
 use crate::stream_log::StreamLog;
 use crate::survey_shards::Surveyor;
+use crate::tap_stream::RecordSinks;
 use crate::watch_table::{self, StreamState};
 
 /// How long a stop may go unnoticed.
@@ -45,13 +46,15 @@ pub(crate) type Beginning = JoinSet<Result<(), StepError>>;
 
 type Reading = Result<(Polled, PollCounts), StepError>;
 
-struct Follower {
+pub(crate) struct Follower {
     deps: LiveDeps,
     /// Set by the caller to end this stream.
     ordered: StopFlag,
     /// Set to end the readers of this stream, and nothing else.
     halt: StopFlag,
     log: Arc<StreamLog>,
+    /// Who takes the records instead of the log. Then there is no log that a mark could be of.
+    tap: Option<Arc<dyn RecordSinks>>,
     request: FollowRequest,
     budget: Budget,
     /// What was known of silent shards when this began.
@@ -69,42 +72,6 @@ struct Follower {
     failed: Option<StepError>,
 }
 
-/// Follows the stream of `log` until there is a reason to stop, or `ordered` is set. `beginning` is what is still to be done
-/// to begin the log, where others have begun it already.
-pub(crate) async fn run(
-    deps: LiveDeps,
-    log: Arc<StreamLog>,
-    request: FollowRequest,
-    budget: Budget,
-    ordered: StopFlag,
-    beginning: Beginning,
-    seed: u64,
-) -> Result<FollowedStream, StepError> {
-    let follower = Follower {
-        report: FollowedStream {
-            label: log.label().to_owned(),
-            ..FollowedStream::default()
-        },
-        silences: None,
-        deps,
-        ordered,
-        halt: StopFlag::default(),
-        beginning,
-        log,
-        request,
-        budget,
-        random: fastrand::Rng::with_seed(seed),
-        readers: JoinSet::new(),
-        renewals: JoinSet::new(),
-        claim: None,
-        surveyor: Surveyor::default(),
-        publisher: MarkPublisher::default(),
-        state: StreamState::Alive,
-        failed: None,
-    };
-    follower.follow().await
-}
-
 /// When the next of each chore is due.
 struct Due {
     round: Instant,
@@ -113,7 +80,50 @@ struct Due {
 }
 
 impl Follower {
-    async fn follow(mut self) -> Result<FollowedStream, StepError> {
+    /// Of the stream of `log`. `beginning` is what is still to be done to begin the log, where others have begun it already.
+    pub(crate) fn new(
+        deps: LiveDeps,
+        log: Arc<StreamLog>,
+        request: FollowRequest,
+        budget: Budget,
+        ordered: StopFlag,
+        beginning: Beginning,
+        seed: u64,
+    ) -> Self {
+        Self {
+            report: FollowedStream {
+                label: log.label().to_owned(),
+                ..FollowedStream::default()
+            },
+            silences: None,
+            deps,
+            ordered,
+            halt: StopFlag::default(),
+            beginning,
+            log,
+            tap: None,
+            request,
+            budget,
+            random: fastrand::Rng::with_seed(seed),
+            readers: JoinSet::new(),
+            renewals: JoinSet::new(),
+            claim: None,
+            surveyor: Surveyor::default(),
+            publisher: MarkPublisher::default(),
+            state: StreamState::Alive,
+            failed: None,
+        }
+    }
+
+    /// The same, with the records going to `tap` instead of the log.
+    pub(crate) fn tapped(mut self, tap: Arc<dyn RecordSinks>) -> Self {
+        self.tap = Some(tap);
+        self.surveyor = Surveyor::refusing_orphans();
+        self
+    }
+
+    /// Follows the stream until there is a reason to stop, or `ordered` is set.
+    pub(crate) async fn follow(mut self) -> Result<FollowedStream, StepError> {
         let now = Instant::now();
         let mut due = Due {
             round: now,
@@ -277,7 +287,10 @@ impl Follower {
             apart: Duration::from_millis(self.request.settle_ms),
             until_silent: false,
         };
-        let sink = LogSink::all(&self.deps, &self.log, self.random.u64(..));
+        let sink = match &self.tap {
+            None => LogSink::all(&self.deps, &self.log, self.random.u64(..)),
+            Some(tap) => LogSink::Tapped(tap.open(&self.halt)),
+        };
         let deps = LiveDeps {
             stop: self.halt.clone(),
             ..self.deps.clone()
@@ -304,6 +317,9 @@ impl Follower {
     }
 
     async fn publish(&mut self, fresh_ms: u64) {
+        if self.tap.is_some() {
+            return;
+        }
         let published = self
             .publisher
             .publish(&self.deps, &self.log, fresh_ms)
@@ -319,7 +335,10 @@ impl Follower {
     /// Whether there is nothing left to do: the stream has ended and all of it is read, or it is idle and that was asked for.
     async fn is_over(&mut self) -> bool {
         let has_ended = matches!(self.state, StreamState::Ended { .. });
-        if !has_ended && !self.request.until_idle {
+        // Who takes the records must be told of the end, though a shard of an ended stream may stay open as long as it is listed.
+        let is_tail = has_ended && self.tap.is_some();
+        let until_idle = self.request.until_idle || is_tail;
+        if !has_ended && !until_idle {
             return false;
         }
         let rows = match shard_rows::all(&self.log.leases).await {
@@ -340,9 +359,19 @@ impl Follower {
         let is_done = |row: &shard_rows::ShardRow| {
             let silence = row.silence.filter(Silence::is_idle);
             let old = before.get(&row.shard).map(|silence| silence.last);
-            row.ended || silence.is_some_and(|silence| Some(silence.since) > old)
+            // Of a stream that has ended it is enough that the shard was asked again: a silence from before is as good.
+            let heard = |silence: Silence| {
+                if has_ended {
+                    silence.last
+                } else {
+                    silence.since
+                }
+            };
+            row.ended || silence.is_some_and(|silence| Some(heard(silence)) > old)
         };
-        self.request.until_idle && rows.values().all(is_done)
+        let is_over = until_idle && rows.values().all(is_done);
+        self.report.closed |= is_over && is_tail;
+        is_over
     }
 
     /// Lets the readers finish what is in hand and give their leases back.

@@ -108,6 +108,7 @@ pub mod stream_log;
 pub mod survey_shards;
 pub mod table_items;
 mod table_wait;
+pub mod tap_stream;
 pub mod verify_backup;
 pub mod verify_log;
 pub mod watch_table;

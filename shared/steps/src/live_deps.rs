@@ -68,8 +68,11 @@ pub trait LiveObserver: Debug + Send + Sync {
     /// This worker got or lost the right to read a shard.
     fn owns(&self, _shard: &ShardId, _owned: bool) {}
 
-    /// Something was lost, or may have been.
+    /// Something was lost, or may have been. Each incident is told to one worker, who put it on record.
     fn incident(&self, _incident: &Incident) {}
+
+    /// This worker has come upon an incident by itself, whether it was on record already or not.
+    fn met(&self, _incident: &Incident) {}
 
     /// The mark moved.
     fn marked(&self, _mark: &PublishedMark) {}

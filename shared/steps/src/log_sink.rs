@@ -1,4 +1,4 @@
-//! Where a poller's records go: all of them to the log, or only those that are missing there.
+//! Where a poller's records go: all of them to the log, only those that are missing there, or to somebody else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::sync::Arc;
 use highwater_domain::backoff::Backoff;
 use highwater_domain::change_log::{LogName, LogObjectError, LogRecords};
 use highwater_domain::ids::UnixMillis;
-use highwater_domain::sequence_number::SequenceNumber;
+use highwater_domain::sequence_number::{SequenceNumber, ShardOrdinal};
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_record::StreamRecord;
 
 use crate::error::StepError;
 use crate::live_deps::LiveDeps;
 use crate::stream_log::StreamLog;
+use crate::tap_stream::RecordSink;
 use crate::write_log::LogWriter;
 
 /// The poller tries again by itself, and sees in between whether it still may.
@@ -52,6 +53,8 @@ pub enum LogSink {
     All(Box<LogWriter>),
     /// What is not in the log is written: the auditor, who comes behind a writer that cannot prove anything.
     Missing(Box<BackFill>),
+    /// Every batch goes to somebody else than the log.
+    Tapped(Box<dyn RecordSink>),
 }
 
 impl LogSink {
@@ -71,10 +74,12 @@ impl LogSink {
         }))
     }
 
-    /// Sees to it that `records` of `shard`, in ascending order, are in the log; when it returns, they are.
+    /// Sees to it that `records` of `shard`, in ascending order, are where they belong; when it returns, they are.
+    /// `ordinal` is the shard's place in the order of records.
     pub async fn write(
         &mut self,
         shard: &ShardId,
+        ordinal: ShardOrdinal,
         records: &[StreamRecord],
         now: UnixMillis,
     ) -> Result<Sunk, StepError> {
@@ -87,6 +92,10 @@ impl LogSink {
                 })
             }
             Self::Missing(fill) => fill.write(shard, records, now).await,
+            Self::Tapped(sink) => {
+                sink.take(shard, ordinal, records).await?;
+                Ok(Sunk::default())
+            }
         }
     }
 }

@@ -81,6 +81,7 @@ pub async fn note(deps: &LiveDeps, log: &StreamLog, sight: &Sight) -> Result<boo
         let incident = sight.incident(id, log.label(), log.time.now());
         let key = log.place.incident(log.label(), &incident.id);
         let (standing, creation) = log.settle_fact(key, incident).await?;
+        deps.observer.met(&standing);
         if creation == Creation::Created {
             deps.observer.incident(&standing);
             return Ok(true);

@@ -33,6 +33,7 @@ const SETTLED_MS: u64 = 6 * 60 * 60 * 1000;
 #[derive(Debug, Default)]
 pub struct Surveyor {
     waiting: BTreeMap<ShardId, UnixMillis>,
+    refuses_orphans: bool,
 }
 
 /// What a survey found.
@@ -47,6 +48,16 @@ pub struct Surveyed {
 }
 
 impl Surveyor {
+    /// A surveyor for those who need each key's changes in order and without a hole: a shard that comes to light late, and whose
+    /// parent is not listed any more, is not read. What its parent held is gone, and that is put on record as a gap.
+    #[must_use]
+    pub fn refusing_orphans() -> Self {
+        Self {
+            refuses_orphans: true,
+            ..Self::default()
+        }
+    }
+
     /// Compares a full listing with the leases.
     pub async fn run(&mut self, deps: &LiveDeps, log: &StreamLog) -> Result<Surveyed, StepError> {
         let listing = match deps.streams.listing(log.arn()).await {
@@ -76,6 +87,13 @@ impl Surveyor {
             }
         }
         for root in self.late_roots(&lineage, &rows, log.time.now()) {
+            if self.refuses_orphans
+                && let Some(parent) = &root.shard.parent
+            {
+                let gap = orphaned(log, root, parent);
+                surveyed.incidents += u64::from(note(deps, log, &gap).await?);
+                continue;
+            }
             let new = register_late_root(deps, log, root).await?;
             surveyed.incidents += u64::from(new);
             surveyed.registered.push(root.shard.id.clone());
@@ -208,6 +226,23 @@ async fn register_late_root(
     let (facts, _) = log.settle_fact(key, facts).await?;
     register(log, &new_lease(&facts, None)?).await?;
     Ok(new)
+}
+
+/// That what came before a shard is gone.
+fn orphaned(log: &StreamLog, node: &Node, parent: &ShardId) -> Sight {
+    let shard = &node.shard;
+    let until = first_second(&shard.id);
+    Sight {
+        kind: IncidentKind::Gap,
+        shard: Some(shard.id.clone()),
+        what: format!("before-{}", shard.id),
+        from: UnixSeconds::of(log.facts.log_from).min(until),
+        until,
+        detail: format!(
+            "shard {} goes on from {parent}, which was never read and is not there any more; what changed before it is lost",
+            shard.id
+        ),
+    }
 }
 
 async fn register(log: &StreamLog, lease: &highwater_lease::NewLease) -> Result<(), StepError> {

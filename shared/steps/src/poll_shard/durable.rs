@@ -79,7 +79,8 @@ impl Poller {
         while !records.is_empty() {
             self.work.may_write().await?;
             let now = self.work.log.time.now();
-            match self.sink.write(&self.work.shard, records, now).await {
+            let (shard, ordinal) = (&self.work.shard, self.row.ordinal);
+            match self.sink.write(shard, ordinal, records, now).await {
                 Ok(sunk) => {
                     self.counts.sunk.add(&sunk);
                     break;

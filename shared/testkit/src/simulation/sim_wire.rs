@@ -133,7 +133,7 @@ impl Wire {
     }
 
     /// A request that changes nothing. It is carried out by its sender: if that dies, nothing is left of it.
-    pub(crate) async fn read<T>(
+    pub async fn read<T>(
         &self,
         operation: &'static str,
         about: &str,
@@ -157,7 +157,7 @@ impl Wire {
     }
 
     /// A request that changes something. Once it is on its way it arrives, whatever becomes of its sender.
-    pub(crate) async fn write<T: Send + 'static>(
+    pub async fn write<T: Send + 'static>(
         &self,
         operation: &'static str,
         about: String,
