@@ -91,7 +91,7 @@ pub async fn restore(
             }
         }
     }
-    if batch.len() > 30 {
+    if !batch.is_empty() {
         writes.start(batch).await?;
     }
     writes.finish().await?;

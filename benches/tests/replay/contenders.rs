@@ -265,7 +265,8 @@ async fn a_round_of_everyone_gives_figures() {
         highwater: binaries::path("highwater"),
         contender: PathBuf::from(env!("CARGO_BIN_EXE_contender")),
         peers: Peers::new(Path::new("/no/such/folder")).unwrap(),
-        sizes: [1, 2],
+        // Two events of Lambda at least.
+        sizes: [1, 12_000_000],
     };
     for path in HotPath::ALL {
         let set = DataSet::Large;
