@@ -83,6 +83,20 @@ impl Silence {
     pub fn is_idle(&self) -> bool {
         self.polls >= IDLE_POLLS && self.last.since(self.since) >= IDLE_MS
     }
+
+    /// Whether it can be taken for idle by what came after `before` was known. A silence that goes on begins no second time,
+    /// and one that begins anew may do so in the second in which the old one ended: DynamoDB's clock tells seconds only.
+    #[must_use]
+    pub fn is_idle_after(&self, before: Option<&Self>) -> bool {
+        let heard = match before {
+            Some(before) if before.since == self.since => {
+                self.polls >= before.polls.saturating_add(IDLE_POLLS)
+                    && self.last.since(before.last) >= IDLE_MS
+            }
+            _ => true,
+        };
+        heard && self.is_idle()
+    }
 }
 
 /// What the log holds of one shard.
@@ -255,6 +269,26 @@ mod tests {
             children: None,
             silence: None,
         }
+    }
+
+    #[test]
+    fn a_silence_counts_for_whoever_has_heard_it() {
+        let silence = |since: u64, last: u64, polls| Silence {
+            since: UnixMillis(since),
+            last: UnixMillis(last),
+            polls,
+        };
+        let old = silence(1_000, 1_000 + IDLE_MS, IDLE_POLLS);
+        // It goes on, and was not asked about often enough.
+        assert!(!old.is_idle_after(Some(&old)));
+        let more = silence(1_000, old.last.0 + IDLE_MS, 2 * IDLE_POLLS - 1);
+        assert!(!more.is_idle_after(Some(&old)));
+        let more = silence(1_000, old.last.0 + IDLE_MS, 2 * IDLE_POLLS);
+        assert!(more.is_idle_after(Some(&old)));
+        // It began in the second in which the old one ended.
+        let anew = silence(old.last.0, old.last.0 + IDLE_MS, IDLE_POLLS);
+        assert!(anew.is_idle_after(Some(&old)) && anew.is_idle_after(None));
+        assert!(!silence(5_000, 5_000, IDLE_POLLS).is_idle_after(None));
     }
 
     fn silent(mut shard: ShardProgress, polls: u32, ms: u64) -> ShardProgress {

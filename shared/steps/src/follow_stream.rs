@@ -357,17 +357,8 @@ impl Follower {
             .filter_map(|(id, row)| Some((id.clone(), row.silence?)));
         let before = self.silences.get_or_insert_with(|| silences.collect());
         let is_done = |row: &shard_rows::ShardRow| {
-            let silence = row.silence.filter(Silence::is_idle);
-            let old = before.get(&row.shard).map(|silence| silence.last);
-            // Of a stream that has ended it is enough that the shard was asked again: a silence from before is as good.
-            let heard = |silence: Silence| {
-                if has_ended {
-                    silence.last
-                } else {
-                    silence.since
-                }
-            };
-            row.ended || silence.is_some_and(|silence| Some(heard(silence)) > old)
+            let old = before.get(&row.shard);
+            row.ended || row.silence.is_some_and(|it| it.is_idle_after(old))
         };
         let is_over = until_idle && rows.values().all(is_done);
         self.report.closed |= is_over && is_tail;
