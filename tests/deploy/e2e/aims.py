@@ -12,9 +12,12 @@ SPREAD = {"scan-segment": 3.0, "consume-stream": 3.0, "audit-stream": 3.0}
 SPREAD_OF_OTHERS = 0.2
 # Every so many rounds a function is killed until its state machine gives up, so that there is something to resume.
 STUBBORN_EVERY = 4
-# One more than the state machines' Retry has attempts. A Map's branches each have their own.
-STUBBORN = {"scan-segment": 16, "scatter-log": 16, "fold-log": 16, "load-part": 16}
-STUBBORN_OF_OTHERS = 4
+# How often a state machine tries: once, and as often again as its Retry of a dead process has attempts.
+ATTEMPTS = 4
+# A Map's branches each have theirs: four of them are at work at once.
+STUBBORN_KILLS = 4 * ATTEMPTS
+STUBBORN = dict.fromkeys(("scan-segment", "scatter-log", "fold-log", "load-part"), STUBBORN_KILLS)
+STUBBORN_OF_OTHERS = ATTEMPTS
 # No state machine calls these.
 CALLED_OTHERWISE = ("audit-stream", "consume-stream")
 

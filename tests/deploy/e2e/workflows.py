@@ -11,11 +11,13 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from aims import ATTEMPTS, STUBBORN_KILLS
 from deployment import Deployment
 
 EXECUTION_SECONDS = 180
-# A failed job that three resumes do not complete is not resumable.
-RESUMES = 3
+# A failed job that so many resumes do not complete is not resumable. Where a Map has one branch, as ScatterLog has of a stream
+# with one shard, a stubborn killer ends the first execution and three resumes; nobody disturbs the next one.
+RESUMES = STUBBORN_KILLS // ATTEMPTS
 # The whole is in the functions' logs.
 REASON_CHARACTERS = 110
 
