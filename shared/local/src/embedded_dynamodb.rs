@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dynoxide::server::serve_with_shutdown;
 use dynoxide::types::Item;
@@ -17,6 +18,12 @@ use crate::stream_answers::StreamAnswers;
 use crate::stream_index;
 use crate::streams_front;
 use crate::virtual_shards::StreamShape;
+
+/// How long another process may hold the file that is opened.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pause between two looks at it.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A DynamoDB on a loopback port, in memory or in one file. It stops when dropped.
 ///
@@ -202,12 +209,25 @@ async fn opened(
     path: &Path,
     open: fn(&Path) -> Result<Database, LocalError>,
 ) -> Result<Database, LocalError> {
-    let owned = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || open(&owned)).await;
-    opened.map_err(|error| LocalError::Database {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?
+    let begun = Instant::now();
+    loop {
+        let owned = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || open(&owned)).await;
+        let opened = opened.map_err(|error| LocalError::Database {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        // Of processes that make one file at the same time one does it; the engine does not wait for it by itself.
+        let is_locked = |reason: &str| reason.contains("database is locked");
+        match opened {
+            Err(LocalError::Database { reason, .. })
+                if is_locked(&reason) && begun.elapsed() < PATIENCE =>
+            {
+                tokio::time::sleep(AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn open_database(path: &Path) -> Result<Database, LocalError> {
@@ -228,4 +248,27 @@ fn open_database(path: &Path) -> Result<Database, LocalError> {
         .to_str()
         .ok_or_else(|| failed("its name is not valid UTF-8".to_owned()))?;
     Database::new(text).map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn any_number_of_openers_may_make_one_file() {
+        for _ in 0..5 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("control.db");
+            let opening = (0..8).map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move {
+                    let engine = EmbeddedDynamoDb::open_with(&path, StreamShape::default());
+                    engine.await.map(drop)
+                })
+            });
+            for opened in futures::future::join_all(opening).await {
+                opened.unwrap().unwrap();
+            }
+        }
+    }
 }
