@@ -38,6 +38,7 @@ mod command {
     mod places;
     mod read_back;
     mod refusals;
+    mod replicas;
     mod restore_at;
     mod restore_faults;
     mod restore_kills;

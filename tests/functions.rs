@@ -24,7 +24,10 @@ mod functions {
     mod recorded_account;
     mod recorded_backups;
     mod recorded_log;
+    mod recorded_replica;
     mod recorded_restores;
+    mod replica_stage;
+    mod replicas;
     mod restore_stack;
     mod sample_events;
     mod told_lines;

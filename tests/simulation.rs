@@ -27,6 +27,12 @@ mod simulation {
     mod processes;
     mod quiet;
     mod readers;
+    mod replica_mutations;
+    mod replica_processes;
+    mod replica_run;
+    mod replica_seeds;
+    mod replica_watch;
+    mod replica_world;
     mod run;
     mod runner;
     mod scenario;

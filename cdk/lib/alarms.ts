@@ -20,6 +20,8 @@ export interface Watched {
   readonly topic?: sns.ITopic;
   /** How far the last restorable second may lie back, in seconds. */
   readonly markLagSeconds: number;
+  /** How far a live replica may be behind, in seconds; none where there are no replicas. */
+  readonly replicaLagSeconds?: number;
 }
 
 const PERIOD = Duration.minutes(5);
@@ -73,6 +75,13 @@ export function alarms(scope: Construct, watched: Watched): cloudwatch.Alarm[] {
       1,
       NOT_BREACHING,
     );
+  }
+  for (const { table } of watched.replicaLagSeconds === undefined ? [] : watched.streams) {
+    const own = (name: string, statistic: string) =>
+      metric("Highwater", name, { Stack: watched.stack, Table: table }, statistic);
+    alarm(`replica-lag-${table}`, own("ReplicaLagSeconds", "Maximum"), watched.replicaLagSeconds ?? 0, 3, NOT_BREACHING);
+    alarm(`replica-refused-${table}`, own("ReplicaRefused", "Sum"), 1, 1, NOT_BREACHING);
+    alarm(`replica-failed-${table}`, own("ReplicasFailed", "Maximum"), 1, 1, NOT_BREACHING);
   }
   if (watched.streams.length > 0) {
     const consume = { FunctionName: watched.functions["consume-stream"].functionName };
@@ -133,6 +142,11 @@ export function dashboard(scope: Construct, watched: Watched): cloudwatch.Dashbo
           width: 8,
           left: [watched.functions["consume-stream"].metric("IteratorAge", { statistic: "Maximum" })],
         }),
+      ],
+      [
+        graph("How far behind the replicas are (seconds)", ["ReplicaLagSeconds"], "Maximum"),
+        graph("Records of the replicas", ["ReplicaApplied", "ReplicaStale", "ReplicaRefused", "ReplicaDeferred"]),
+        graph("Replicas that must be rebuilt", ["ReplicasFailed"], "Maximum"),
       ],
       [
         new cloudwatch.GraphWidget({ title: "Errors of the functions", width: 12, left: functions.map((it) => it.metricErrors()) }),

@@ -75,6 +75,10 @@ export interface HighwaterProps {
   readonly restoreTables?: string;
   /** @default - nowhere */
   readonly restoreFrom?: Elsewhere;
+  /** Names of the tables in this account and region that may be replicas, with * as a wildcard. @default - none */
+  readonly replicaTables?: string;
+  /** The ARN of the role that is assumed for replicas in other accounts or regions. @default - none */
+  readonly replicaRoleArn?: string;
   /** Seconds. @default 120 */
   readonly publicationDelay?: number;
   /** How long Lambda gathers records of a shard, 1 to 60 seconds. @default 5 */
@@ -83,6 +87,8 @@ export interface HighwaterProps {
   readonly alarmTopic?: sns.ITopic;
   /** @default 1800 */
   readonly markLagAlarmSeconds?: number;
+  /** How far a live replica may be behind its source, in seconds. @default 1800 */
+  readonly replicaLagAlarmSeconds?: number;
   /** @default - one month */
   readonly logRetention?: logs.RetentionDays;
   /** @default arm64 */
@@ -174,9 +180,14 @@ export class Highwater extends Construct {
       streams: mapped,
       topic: props.alarmTopic,
       markLagSeconds: props.markLagAlarmSeconds ?? 1800,
+      replicaLagSeconds: this.hasReplicas ? (props.replicaLagAlarmSeconds ?? 1800) : undefined,
     };
     this.alarms = alarms(this, watched);
     dashboard(this, watched);
+  }
+
+  private get hasReplicas(): boolean {
+    return this.props.replicaTables !== undefined || this.props.replicaRoleArn !== undefined;
   }
 
   /** `s3://BUCKET/PREFIX`: where snapshots and change logs are. */
@@ -243,6 +254,9 @@ export class Highwater extends Construct {
       tableStreams: names.map((name) => this.tableArn(`${name}/stream/*`)),
       streams: tables.flatMap((table) => (table.streamArn === undefined ? [] : [table.streamArn])),
       restoreTables: this.tableArn(this.props.restoreTables ?? "*-restored"),
+      replicaTables: this.props.replicaTables === undefined ? undefined : this.tableArn(this.props.replicaTables),
+      replicaRole: this.props.replicaRoleArn,
+      replicas: below("replicas"),
       controlTable: this.controlTable.tableArn,
       bucket: this.bucket.bucketArn,
       // Nothing but Highwater's is in a bucket that is made here.
@@ -274,11 +288,15 @@ export class Highwater extends Construct {
     const withStream = this.props.tables.filter((table) => table.streamArn !== undefined);
     const live = { HIGHWATER_LOG_TO: this.destination };
     const environments: Record<string, Record<string, string>> = {
-      "consume-stream": live,
+      "consume-stream": { ...live, ...(this.hasReplicas ? { HIGHWATER_REPLICAS: "true" } : {}) },
       "audit-stream": {
         ...live,
         HIGHWATER_TABLES: withStream.map((table) => table.tableName).join(","),
         HIGHWATER_PUBLICATION_DELAY: String(this.props.publicationDelay ?? 120),
+      },
+      "apply-log": {
+        ...live,
+        HIGHWATER_TABLES: withStream.map((table) => String(table.streamArn).split("/stream/")[0]).join(","),
       },
     };
     // Sizes and times with their reasons are in template.yaml.
@@ -293,6 +311,7 @@ export class Highwater extends Construct {
       { folder: "finalize-restore", memory: 256, timeout: 900 },
       { folder: "consume-stream", memory: 512, timeout: 120 },
       { folder: "audit-stream", memory: 512, timeout: 280 },
+      { folder: "apply-log", memory: 512, timeout: 120 },
     ];
     const statements = policies(this.resources());
     for (const spec of specs) {
@@ -443,6 +462,16 @@ export class Highwater extends Construct {
         input: scheduler.ScheduleTargetInput.fromObject({}),
         maxEventAge: Duration.minutes(5),
         retryAttempts: 2,
+      }),
+    });
+    new scheduler.Schedule(this, "Replicas", {
+      description: `Feeds the replicas of ${this.stackName}`,
+      schedule: scheduler.ScheduleExpression.expression("rate(1 minute)"),
+      enabled: this.hasReplicas && props.tables.some((table) => table.streamArn !== undefined),
+      target: new targets.LambdaInvoke(this.functions["apply-log"], {
+        input: scheduler.ScheduleTargetInput.fromObject({}),
+        maxEventAge: Duration.minutes(1),
+        retryAttempts: 0,
       }),
     });
   }

@@ -14,6 +14,12 @@ export interface Resources {
   readonly streams: string[];
   /** Tables that a restore may make and fill: one ARN, with wildcards. */
   readonly restoreTables: string;
+  /** Tables that may be replicas: one ARN, with wildcards. */
+  readonly replicaTables?: string;
+  /** The role for replicas elsewhere. */
+  readonly replicaRole?: string;
+  /** What is kept of replicas beside the logs, as objects. */
+  readonly replicas: string[];
   readonly controlTable: string;
   readonly bucket: string;
   /** Objects that may be read and written. */
@@ -55,6 +61,11 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
       elsewhere.push(allow(["kms:Decrypt"], to.elsewhere.key, to.s3Service));
     }
   }
+  const role = to.replicaRole === undefined ? [] : [allow(["sts:AssumeRole"], to.replicaRole)];
+  // A replica is loaded by a restore.
+  const filled = to.replicaTables === undefined ? to.restoreTables : [to.restoreTables, to.replicaTables];
+  const fences = `${to.replicaTables}-highwater-fences`;
+  const hasReplicas = to.replicaTables !== undefined || to.replicaRole !== undefined;
   const readAndWrite = allow(["s3:PutObject", "s3:GetObject"], to.objects);
   const readWriteAndDelete = allow(["s3:PutObject", "s3:GetObject", "s3:DeleteObject"], to.objects);
   const settings = [
@@ -93,7 +104,7 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
     "plan-restore": [
       allow(
         [...settings, "dynamodb:CreateTable", "dynamodb:TagResource"],
-        to.restoreTables,
+        filled,
       ),
       allow(
         [
@@ -110,15 +121,17 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
       list,
       ...key,
       ...elsewhere,
+      ...role,
     ],
     "scatter-log": [allow(["dynamodb:GetItem"], to.controlTable), readAndWrite, list, ...key, ...elsewhere],
     "fold-log": [allow(["dynamodb:GetItem"], to.controlTable), readAndWrite, list, ...key],
     "load-part": [
       allow(
         ["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:DescribeTable", "dynamodb:ImportTable"],
-        to.restoreTables,
+        filled,
       ),
       allow(["dynamodb:DescribeImport"], `${to.restoreTables}/import/*`),
+      ...(to.replicaTables === undefined ? [] : [allow(["dynamodb:DescribeImport"], `${to.replicaTables}/import/*`)]),
       allow(["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"], to.controlTable),
       readAndWrite,
       list,
@@ -135,6 +148,7 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
       ),
       ...key,
       ...elsewhere,
+      ...role,
     ],
     "finalize-restore": [
       allow(
@@ -146,12 +160,13 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
           "dynamodb:TagResource",
           "dynamodb:UntagResource",
         ],
-        to.restoreTables,
+        filled,
       ),
       allow(["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"], to.controlTable),
       readWriteAndDelete,
       list,
       ...key,
+      ...role,
     ],
     "consume-stream": [
       ...(to.streams.length === 0
@@ -171,6 +186,16 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
       allow(["s3:PutObject"], to.discarded),
       list,
       ...key,
+      ...(hasReplicas
+        ? [allow(["dynamodb:Query"], to.controlTable), allow(["s3:GetObject", "s3:PutObject"], to.replicas)]
+        : []),
+      ...(to.replicaTables === undefined
+        ? []
+        : [
+            allow(["dynamodb:PutItem", "dynamodb:DeleteItem"], to.replicaTables),
+            allow(["dynamodb:UpdateItem"], fences),
+          ]),
+      ...role,
     ],
     "audit-stream": [
       allow(["dynamodb:DescribeTable"], to.tables),
@@ -180,6 +205,25 @@ export function policies(to: Resources): Record<string, iam.PolicyStatement[]> {
       allow(["s3:GetObject"], to.snapshots),
       list,
       ...key,
+    ],
+    "apply-log": [
+      allow(["dynamodb:DescribeTable"], to.tables),
+      ...(to.replicaTables === undefined
+        ? []
+        : [
+            allow(
+              ["dynamodb:DescribeTable", "dynamodb:PutItem", "dynamodb:DeleteItem", "dynamodb:BatchGetItem"],
+              to.replicaTables,
+            ),
+            allow(["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], fences),
+          ]),
+      allow(["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"], to.controlTable),
+      allow(["s3:GetObject"], to.logs),
+      allow(["s3:GetObject"], to.snapshots),
+      allow(["s3:PutObject", "s3:GetObject"], to.replicas),
+      list,
+      ...key,
+      ...role,
     ],
   };
 }

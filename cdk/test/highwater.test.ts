@@ -29,6 +29,7 @@ const stream = (table: string) =>
   `arn:aws:dynamodb:eu-west-1:123456789012:table/${table}/stream/2026-01-14T10:02:11.204`;
 const KEY = "arn:aws:kms:eu-west-1:123456789012:key/12345678-1234-1234-1234-123456789012";
 const OTHER_KEY = "arn:aws:kms:eu-west-1:210987654321:key/87654321-4321-4321-4321-210987654321";
+const ROLE = "arn:aws:iam::210987654321:role/replica";
 const TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms";
 
 interface Case {
@@ -57,6 +58,9 @@ const CASES: Case[] = [
       RestoreTables: "drill-*",
       RestoreFrom: "theirs/backups",
       RestoreFromKmsKeyArn: OTHER_KEY,
+      ReplicaTables: "*-replica",
+      ReplicaRoleArn: ROLE,
+      ReplicaLagAlarmSeconds: "1200",
       PublicationDelay: "60",
       BatchingWindowSeconds: "30",
       AlarmTopicArn: TOPIC,
@@ -81,6 +85,9 @@ const CASES: Case[] = [
       scanSegmentMemory: 3008,
       restoreTables: "drill-*",
       restoreFrom: { location: "theirs/backups", kmsKeyArn: OTHER_KEY },
+      replicaTables: "*-replica",
+      replicaRoleArn: ROLE,
+      replicaLagAlarmSeconds: 1200,
       publicationDelay: 60,
       batchingWindowSeconds: 30,
       alarmTopic: sns.Topic.fromTopicArn(stack, "Topic", TOPIC),
@@ -209,6 +216,7 @@ each("the schedules are the same", (sam, cdk) => {
   const pairsOfSchedules: [string, any][] = [
     ["Backups", sam.resources("AWS::Serverless::StateMachine").get("StartBackupsStateMachine")],
     ["Audits", sam.resources("AWS::Serverless::Function").get("AuditStreamFunction")],
+    ["Replicas", sam.resources("AWS::Serverless::Function").get("ApplyLogFunction")],
   ];
   assert.equal(right.size, pairsOfSchedules.length);
   for (const [name, owner] of pairsOfSchedules) {

@@ -13,6 +13,7 @@ pub mod dyndump_place;
 mod existing;
 pub mod follow;
 pub mod materialize;
+pub mod replicate;
 pub mod restore;
 pub mod stack;
 pub mod status;
@@ -265,6 +266,10 @@ pub enum Command {
     Diff(Box<diff::Diff>),
     /// Write a table's stream to its change log, record by record, so that it can be restored to any second.
     Follow(Box<follow::Follow>),
+    /// Keep a second table equal to a table: load it from a backup, then give it every change from the log.
+    Replicate(Box<replicate::Replicate>),
+    /// Let a replica that has caught up stand by itself.
+    Promote(Box<replicate::Promote>),
     /// Hold the change log against the stream, fill in what it lacks, and move the mark.
     Audit(Box<audit::Audit>),
     /// Show how tables stand: backups, change log, mark, losses, and what needs a person.

@@ -9,6 +9,8 @@ mod follow;
 mod info;
 mod list;
 mod materialize;
+mod promote;
+mod replicate;
 mod restore;
 mod start;
 mod status;
@@ -34,6 +36,8 @@ pub async fn run(args: &Args, console: Console) -> Result<(), CliError> {
         Command::Verify(verify) => Box::pin(verify::run(verify, &args.global, console)).await,
         Command::Diff(diff) => Box::pin(diff::run(diff, &args.global, console)).await,
         Command::Follow(it) => Box::pin(follow::run(it, &args.global, console)).await,
+        Command::Replicate(it) => Box::pin(replicate::run(it, &args.global, console)).await,
+        Command::Promote(it) => Box::pin(promote::run(it, &args.global, console)).await,
         Command::Audit(audit) => Box::pin(audit::run(audit, &args.global, console)).await,
         Command::Status(it) => Box::pin(status::run(it, &args.global, console)).await,
         Command::List(list) => list::run(list, &args.global, console).await,

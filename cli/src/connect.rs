@@ -212,6 +212,8 @@ pub fn restore_deps(
             clients: Some(clients.clone()),
         }),
         restores: control.restores.clone(),
+        replicas: Arc::new(control.live().clone()),
+        elsewhere: Some(Arc::new(clients.replica_targets())),
         pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
         clock,
         max_retries: None,

@@ -15,18 +15,32 @@ use crate::error::CliError;
 pub struct Console {
     json: bool,
     quiet: bool,
+    /// Results are notes: somebody else has the last word.
+    preliminary: bool,
 }
 
 impl Console {
     /// A console that prints results as JSON, or for people; quiet or not.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+        Self {
+            json,
+            quiet,
+            preliminary: false,
+        }
     }
 
     /// The same console without notes and progress.
     pub fn silenced(self) -> Self {
         Self {
             quiet: true,
+            ..self
+        }
+    }
+
+    /// The same console for a job that is a part of another: its result is a note, and no JSON.
+    pub fn preliminary(self) -> Self {
+        Self {
+            preliminary: true,
             ..self
         }
     }
@@ -38,6 +52,10 @@ impl Console {
 
     /// The result: `text` for people, or `value` as one JSON document.
     pub fn result<T: Serialize>(self, text: &str, value: &T) {
+        if self.preliminary {
+            self.say(text);
+            return;
+        }
         let line = if self.json {
             serde_json::to_string(value).unwrap_or_default()
         } else {

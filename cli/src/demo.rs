@@ -6,6 +6,7 @@ mod data;
 mod following;
 mod moments;
 mod proof;
+mod replica;
 mod shop;
 
 use std::path::{Path, PathBuf};
@@ -23,10 +24,11 @@ use highwater_lambda::SystemClock;
 use highwater_local::{EmbeddedDynamoDb, EmbeddedS3, StreamShape};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::follow::FollowReport;
+use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::request::BackupRequest;
 use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::source::{self, LookOptions};
-use highwater_steps::{Deps, RestoreDeps, StepError, StopFlag, restore_status, status};
+use highwater_steps::{Deps, LiveDeps, RestoreDeps, StepError, StopFlag, restore_status, status};
 use serde_json::{Value, json};
 
 use crate::args::Demo;
@@ -82,7 +84,7 @@ pub async fn run(args: &Demo, console: Console) -> Result<(), CliError> {
 
 async fn show(args: &Demo, console: Console) -> Result<(), CliError> {
     let started = Instant::now();
-    console.say("highwater demo: a backup, its change log, and restores to any second, on this machine, without AWS\n");
+    console.say("highwater demo: a backup, its change log, a replica, and restores to any second, on this machine, without AWS\n");
     let folder = folder(args.dir.as_deref())?;
     let stage = Stage::set(&folder, args.items, console).await?;
     let following = stage.follow(console);
@@ -94,6 +96,7 @@ async fn show(args: &Demo, console: Console) -> Result<(), CliError> {
     let id = stage.back_up(&shop, console).await?;
     let scan_ended = SystemClock.now();
     let told = stage.check(&id, console).await?;
+    let replica = stage.replicate(&told.root, console).await?;
     a_sharp_second(&shop, scan_ended).await;
     let closed = SystemClock.now();
     let truth = shop.close().await?;
@@ -101,6 +104,7 @@ async fn show(args: &Demo, console: Console) -> Result<(), CliError> {
     let report = stage.until_logged(following, &truth, console).await?;
     let moments = Moments::pick(&truth, opened, (scan_began, scan_ended), closed)?;
     let restored = stage.restore(&moments, &truth, console).await?;
+    let replicated = stage.until_replicated(replica, &truth, console).await?;
     let url = folder.join(BUCKET).join(told.root.trim_end_matches('/'));
     let text = format!(
         "\nDone in {}. The backup is in\n  {}\nwith its change log beside it. Look at it: zcat {}/data/*.json.gz | head -n 1\n\
@@ -120,6 +124,7 @@ async fn show(args: &Demo, console: Console) -> Result<(), CliError> {
             "changes": truth.counts().all(),
             "logged": report.records,
             "restored": restored,
+            "replica": replicated,
             "equal": true,
         }),
     );
@@ -143,6 +148,7 @@ fn folder(asked: Option<&Path>) -> Result<PathBuf, CliError> {
 struct Stage {
     deps: Deps,
     restore_deps: RestoreDeps,
+    replica_deps: ReplicaDeps,
     accident: Arc<Accident>,
     table: TableRef,
     read_capacity: f64,
@@ -196,9 +202,20 @@ impl Stage {
         };
         let restore_deps =
             connect::restore_deps(&clients, &control, None, silent, StopFlag::default());
+        let replica_deps = ReplicaDeps {
+            live: LiveDeps {
+                observer: Arc::new(Unobserved),
+                ..deps.live.clone()
+            },
+            replicas: restore_deps.replicas.clone(),
+            restores: restore_deps.restores.clone(),
+            targets: Arc::new(clients.replica_targets()),
+            observer: Arc::new(Unobserved),
+        };
         Ok(Self {
             deps,
             restore_deps,
+            replica_deps,
             accident,
             table: data::TABLE.parse().map_err(StepError::from)?,
             read_capacity: (size as f64 / 4096.0 / SCAN_SECONDS).max(1.0),
@@ -298,7 +315,7 @@ impl Stage {
         let (grade, mark) = following.reaches(truth.last()).await?;
         let report = following.end().await?;
         console.say(&format!(
-            "6. Closed the shop after {} changes. The log holds all {} records of its stream in {} objects; {} shards have rolled over.\n   \
+            "7. Closed the shop after {} changes. The log holds all {} records of its stream in {} objects; {} shards have rolled over.\n   \
              It is complete up to {} ({}).",
             count(truth.counts().all()),
             count(report.records),
@@ -317,7 +334,7 @@ impl Stage {
         truth: &Truth,
         console: Console,
     ) -> Result<Vec<Value>, CliError> {
-        console.say("7. Restoring it to three seconds by the other state machine (statemachine/restore.asl.json), and comparing each\n   \
+        console.say("8. Restoring it to three seconds by the other state machine (statemachine/restore.asl.json), and comparing each\n   \
              new table, item by item and setting by setting, with what the shop knows that there was:");
         let mut restored = Vec::new();
         for (number, (at, place)) in moments.all().into_iter().enumerate() {

@@ -17,10 +17,15 @@ use crate::signals::Signals;
 pub struct LiveJob {
     /// The ports.
     pub deps: LiveDeps,
-    _control: Control,
+    control: Control,
 }
 
 impl LiveJob {
+    /// The control table.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// Connects, and opens the control table; it is created where there is none.
     pub async fn open(
         global: &Global,
@@ -36,10 +41,7 @@ impl LiveJob {
             leases: Arc::new(leases),
             ..connect::live_deps(&clients, &control, observer, stop)
         };
-        Ok(Self {
-            deps,
-            _control: control,
-        })
+        Ok(Self { deps, control })
     }
 }
 

@@ -18,6 +18,8 @@ mod job;
 mod job_log;
 mod live_job;
 mod progress;
+mod replica_job;
+mod replica_progress;
 mod restore_report;
 mod signals;
 mod stack_connection;

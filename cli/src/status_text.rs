@@ -5,8 +5,10 @@ use std::io;
 
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::mark::{Grade, UnixSeconds};
+use highwater_domain::replica::Phase;
 use highwater_domain::snapshot::Status;
 use highwater_steps::live_status::{GenerationStatus, IncidentStatus, LiveStatus, SnapshotStatus};
+use highwater_steps::replica::status::ReplicaStatus;
 
 use crate::commands::TableStatus;
 use crate::follow_progress::{best, grade_word, lag};
@@ -38,6 +40,8 @@ pub fn of(table: &TableStatus, width: Option<usize>) -> String {
     facts.sort_by_key(|fact| fact.at);
     lines.extend(facts.iter().map(|fact| cut(&line(fact), width)));
     lines.extend(now(table).iter().map(|line| cut(line, width)));
+    let replicas = table.replicas.iter().map(replica);
+    lines.extend(replicas.map(|line| cut(&line, width)));
     for why in &status.why {
         // Never cut: it says what to do.
         lines.push(format!("  needs a person: {why}"));
@@ -132,6 +136,21 @@ fn marked(stream: &GenerationStatus, status: &LiveStatus) -> Option<Fact> {
         what: "mark",
         text,
     })
+}
+
+fn replica(one: &ReplicaStatus) -> String {
+    let record = &one.record;
+    let stands = match (record.phase, one.equal_at, one.lag_seconds) {
+        (Phase::Live, Some(at), Some(lag)) => {
+            format!("equal as of {at}; lag {}", seconds(lag as f64))
+        }
+        (Phase::Live, ..) => match record.applied {
+            Some(at) => format!("catching up: {at} of {}", record.equal_from()),
+            None => "catching up".to_owned(),
+        },
+        (phase, ..) => phase.to_string(),
+    };
+    format!("  replica  {}: {stands}", record.target)
 }
 
 /// What is going on at this moment.
@@ -246,6 +265,7 @@ mod tests {
 
     fn table(generations: Vec<GenerationStatus>) -> TableStatus {
         TableStatus {
+            replicas: Vec::new(),
             url: "s3://bkt/backups/orders".into(),
             without_positions: None,
             status: LiveStatus {

@@ -42,7 +42,14 @@ fn alarms_and_dashboard_ask_for_metrics_that_somebody_tells() {
         .filter(|name| !known.contains(name.as_str()))
         .collect();
     assert!(unknown.is_empty(), "nobody tells {unknown:?}");
-    for alarm in ["BatchFailures", "MarkLag", "UnhealedGaps"] {
+    for alarm in [
+        "BatchFailures",
+        "MarkLag",
+        "UnhealedGaps",
+        "ReplicaLagSeconds",
+        "ReplicaRefused",
+        "ReplicasFailed",
+    ] {
         assert!(used.contains(alarm), "nobody is alarmed by {alarm}");
     }
 }

@@ -1,6 +1,7 @@
 //! The sample events are what they seem: each is its step's input, whole, and together they tell one story.
 
 use highwater_steps::StepError;
+use highwater_steps::apply_log::ApplyEvent;
 use highwater_steps::audit_tables::AuditEvent;
 use highwater_steps::consume_stream::{ConsumeInput, StreamBatch};
 use highwater_steps::finalize_backup::FinalizeInput;
@@ -140,6 +141,7 @@ fn refusal_of(function: &str, sample: &Value) -> Option<String> {
             streams.err().map(|error| error.to_string())
         }
         "audit-stream" => refusal(sample, |_: AuditEvent| Ok(())),
+        "apply-log" => refusal(sample, |_: ApplyEvent| Ok(())),
         other => panic!("{other}: nobody knows its input"),
     }
 }
@@ -164,6 +166,7 @@ fn every_refused_sample_is_wrong_in_the_way_its_name_says() {
                 "file-by-name.json" => "s00000-p000000",
                 "queue.json" => "sqs",
                 "odd-table.json" => "orders; customers",
+                "odd-replica.json" => "orders-replica",
                 other => panic!("{other}: what is wrong with it?"),
             };
             assert!(reason.contains(says), "{file}: {reason}");
@@ -360,5 +363,24 @@ fn the_samples_of_an_audit_name_a_table_or_none() {
         let named = event.table.map(|table| table.to_string());
         let expected = file.ends_with("/first.json").then(|| "orders".to_owned());
         assert_eq!(named, expected, "{file}");
+    }
+}
+
+#[test]
+fn the_samples_of_an_application_name_a_table_a_replica_or_none() {
+    for (file, sample) in samples("apply-log") {
+        let event: ApplyEvent = serde_json::from_value(sample).unwrap();
+        let named = event.table.map(|table| table.to_string());
+        let is_scheduled = file.ends_with("/scheduled.json");
+        assert_eq!(
+            named,
+            (!is_scheduled).then(|| "orders".to_owned()),
+            "{file}"
+        );
+        assert_eq!(
+            event.replica.is_some(),
+            file.ends_with("/one-replica.json"),
+            "{file}"
+        );
     }
 }

@@ -448,6 +448,62 @@ fn an_audit_is_over_before_the_next_begins() {
     }
 }
 
+/// Whoever has no replicas pays for none: no schedule, no alarm, no look at the control table, no permission.
+#[test]
+fn replicas_cost_nothing_where_there_are_none() {
+    let role = "arn:aws:iam::210987654321:role/replica";
+    let streams = streams(&["orders"]);
+    for (parameters, has_any) in [
+        (vec![], false),
+        (vec![("ReplicaTables", "*-replica")], true),
+        (vec![("ReplicaRoleArn", role)], true),
+    ] {
+        let mut parameters = parameters;
+        parameters.push(("StreamArns", streams.as_str()));
+        let template = deployed("orders", &parameters);
+        let events = template.property("ApplyLogFunction", "Events").unwrap();
+        let schedule = &events["Scheduled"]["Properties"];
+        assert_eq!(schedule["ScheduleExpression"], "rate(1 minute)");
+        assert_eq!(
+            schedule["State"],
+            if has_any { "ENABLED" } else { "DISABLED" }
+        );
+        let alarms = template.resources(&["AWS::CloudWatch::Alarm"]).unwrap();
+        let of_replicas = [
+            "ReplicaLagAlarm1",
+            "ReplicaRefusedAlarm1",
+            "ReplicaFailedAlarm1",
+        ];
+        for alarm in of_replicas {
+            assert_eq!(alarms.contains(&alarm.to_owned()), has_any, "{alarm}");
+        }
+        assert!(
+            !alarms.contains(&"ReplicaLagAlarm2".to_owned()),
+            "there is one stream"
+        );
+        let environment = template
+            .property("ConsumeStreamFunction", "Environment")
+            .unwrap();
+        let variable = &environment["Variables"]["HIGHWATER_REPLICAS"];
+        assert_eq!(*variable == "true", has_any, "{variable}");
+        let of_consume = statements(&template);
+        let of_consume = of_consume
+            .iter()
+            .filter(|(of, _)| of == "ConsumeStreamFunction");
+        let asks = of_consume
+            .clone()
+            .any(|(_, it)| texts(&it["Action"]).contains(&"dynamodb:Query".to_owned()));
+        assert_eq!(asks, has_any);
+        let assumed: Vec<String> = statements(&template)
+            .iter()
+            .filter(|(_, it)| texts(&it["Action"]).contains(&"sts:AssumeRole".to_owned()))
+            .flat_map(|(_, it)| texts(&it["Resource"]))
+            .collect();
+        let with_role = parameters.contains(&("ReplicaRoleArn", role));
+        assert_eq!(assumed, vec![role; if with_role { 5 } else { 0 }]);
+    }
+}
+
 /// What a function of the live side reads of its environment is set, and says what was given.
 #[test]
 fn the_live_functions_find_their_environment() {
@@ -479,6 +535,12 @@ fn the_live_functions_find_their_environment() {
         assert_eq!(audit.publication_ms, 77_000);
         let consume = LiveConfig::from_pairs(environment("ConsumeStreamFunction")).unwrap();
         assert_eq!(consume.log_to, audit.log_to);
+        assert!(!consume.replicas, "nobody asks whether there are any");
+        let apply = LiveConfig::from_pairs(environment("ApplyLogFunction")).unwrap();
+        assert_eq!(apply.log_to, audit.log_to);
+        let arn = |table: &&str| stream(table).split("/stream/").next().unwrap().to_owned();
+        let arns: Vec<String> = tables.iter().map(arn).collect();
+        assert_eq!(apply.tables, arns, "by their ARNs");
     }
     let document = document();
     let globals = &document["Globals"]["Function"]["Environment"]["Variables"];
@@ -685,9 +747,15 @@ fn every_log_is_made_with_its_retention() {
     }
 }
 
-/// The alarms of one stack with two streams: logical id, and what `CloudWatch` calls it.
+/// The alarms of one stack with two streams and replicas: logical id, and what `CloudWatch` calls it.
 fn alarms() -> Vec<(String, String)> {
-    let template = deployed(FIVE, &[("StreamArns", &streams(&["orders", "stock"]))]);
+    let template = deployed(
+        FIVE,
+        &[
+            ("StreamArns", &streams(&["orders", "stock"])),
+            ("ReplicaTables", "*-replica"),
+        ],
+    );
     let alarms = template.resources(&["AWS::CloudWatch::Alarm"]).unwrap();
     let named = alarms.into_iter().map(|alarm| {
         let name = template.property(&alarm, "AlarmName").unwrap();
@@ -711,7 +779,10 @@ fn an_alarm_tells_somebody_and_knows_what_silence_means() {
             json!(["arn:aws:sns:eu-west-1:123456789012:nightly-AlarmTopic"]),
         ),
     ] {
-        let mut all = vec![("StreamArns", with_streams.as_str())];
+        let mut all = vec![
+            ("StreamArns", with_streams.as_str()),
+            ("ReplicaTables", "*-replica"),
+        ];
         all.extend(parameters);
         let template = deployed(FIVE, &all);
         for (alarm, _) in alarms() {
@@ -741,6 +812,9 @@ fn each_stream_has_its_alarms_under_its_tables_name() {
         "unhealed-gaps",
         "batch-failures",
         "discarded-records",
+        "replica-lag",
+        "replica-refused",
+        "replica-failed",
     ] {
         for table in ["orders", "stock"] {
             assert!(
@@ -749,8 +823,17 @@ fn each_stream_has_its_alarms_under_its_tables_name() {
             );
         }
     }
-    let template = deployed(FIVE, &[("StreamArns", &streams(&["orders", "stock"]))]);
+    let template = deployed(
+        FIVE,
+        &[
+            ("StreamArns", &streams(&["orders", "stock"])),
+            ("ReplicaTables", "*-replica"),
+        ],
+    );
     for (kind, metric) in [
+        ("ReplicaLagAlarm", "ReplicaLagSeconds"),
+        ("ReplicaRefusedAlarm", "ReplicaRefused"),
+        ("ReplicaFailedAlarm", "ReplicasFailed"),
         ("MarkLagAlarm", "MarkLag"),
         ("UnhealedGapsAlarm", "UnhealedGaps"),
         ("BatchFailuresAlarm", "BatchFailures"),
@@ -772,7 +855,7 @@ fn each_stream_has_its_alarms_under_its_tables_name() {
         .unwrap();
     assert_eq!(
         silent.len(),
-        31,
+        33,
         "without a stream nothing is said of streams: {silent:?}"
     );
 }

@@ -30,7 +30,7 @@ pub const TABLE: &str = "orders";
 pub const BUCKET: &str = "highwater-snapshots";
 pub const PREFIX: &str = "nightly";
 
-const CONTROL_TABLE: &str = "highwater-control";
+pub const CONTROL_TABLE: &str = "highwater-control";
 
 /// An invocation that is not meant to feel its deadline.
 pub const LONG: Duration = Duration::from_mins(2);

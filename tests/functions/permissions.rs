@@ -14,9 +14,10 @@ use tokio::sync::OnceCell;
 use super::account::{Account, BUCKET, PREFIX, TABLE};
 use super::recorded_account::Recorded;
 use super::recorded_restores::ELSEWHERE;
-use super::{recorded_backups, recorded_log, recorded_restores};
+use super::{recorded_backups, recorded_log, recorded_replica, recorded_restores};
 
 const KEY: &str = "arn:aws:kms:dynoxide:000000000000:key/1234";
+const ROLE: &str = "arn:aws:iam::999999999999:role/replica";
 const THEIR_KEY: &str = "arn:aws:kms:dynoxide:000000000000:key/5678";
 
 /// Lambda reads the stream of a mapping in the function's name, and writes what it has to discard.
@@ -59,8 +60,18 @@ const fn of_their_key(whose: &'static str) -> Documented {
     }
 }
 
+/// The embedded engines have no STS; that it is asked under our name is shown where its caller is tested, in `shared/aws`.
+const fn of_role(whose: &'static str) -> Documented {
+    Documented {
+        whose,
+        action: "sts:AssumeRole",
+        resource: ROLE,
+        reason: "a replica in another account or region is reached by this role",
+    }
+}
+
 /// What the functions' policies need although no run can use it here.
-const DOCUMENTED: [Documented; 17] = [
+const DOCUMENTED: [Documented; 24] = [
     of_mapping("dynamodb:DescribeStream", "*/stream/*"),
     of_mapping("dynamodb:GetRecords", "*/stream/*"),
     of_mapping("dynamodb:GetShardIterator", "*/stream/*"),
@@ -78,6 +89,23 @@ const DOCUMENTED: [Documented; 17] = [
     of_their_key("PlanRestoreFunction"),
     of_their_key("ScatterLogFunction"),
     of_their_key("LoadPartFunction"),
+    Documented {
+        whose: "LoadPartFunction",
+        action: "dynamodb:DescribeImport",
+        resource: "*-replica/import/*",
+        reason: "a replica is loaded by DynamoDB's import where that is better, as any table is",
+    },
+    Documented {
+        whose: "ApplyLogFunction",
+        action: "dynamodb:BatchGetItem",
+        resource: "*-replica",
+        reason: "where the fences are attributes they are read with their items",
+    },
+    of_role("PlanRestoreFunction"),
+    of_role("LoadPartFunction"),
+    of_role("FinalizeRestoreFunction"),
+    of_role("ConsumeStreamFunction"),
+    of_role("ApplyLogFunction"),
 ];
 
 async fn account() -> Recorded {
@@ -98,6 +126,7 @@ async fn whole_life() -> RecordedNeeds {
     let base = recorded_backups::run(&recorded).await;
     recorded_log::run(&recorded).await;
     recorded_restores::run(&recorded, &base).await;
+    recorded_replica::run(&recorded).await;
     recorded.needs()
 }
 
@@ -142,6 +171,8 @@ fn template(own_bucket: bool) -> StackTemplate {
         ("StreamArns", &stream),
         ("Prefix", PREFIX),
         ("RestoreTables", "*-restored"),
+        ("ReplicaTables", "*-replica"),
+        ("ReplicaRoleArn", ROLE),
         ("KmsKeyArn", KEY),
         ("RestoreFrom", &elsewhere),
         ("RestoreFromKmsKeyArn", THEIR_KEY),

@@ -27,6 +27,14 @@ pub struct Recorded {
     tricks: Arc<Mutex<Vec<Trick>>>,
 }
 
+/// The applier is told the ARNs of its tables, as the template does; all others their names.
+fn tables(function: &str) -> String {
+    if function == "apply-log" {
+        return format!("arn:aws:dynamodb:dynoxide:000000000000:table/{TABLE}");
+    }
+    TABLE.to_owned()
+}
+
 impl Recorded {
     /// An account whose calls from here on are taken down. Every function signs with its own name.
     pub async fn over(account: Account) -> Self {
@@ -95,8 +103,9 @@ impl Recorded {
             ("AWS_ENDPOINT_URL_S3", self.s3.endpoint_url().to_owned()),
             ("AWS_ACCESS_KEY_ID", name.to_owned()),
             ("HIGHWATER_LOG_TO", format!("s3://{BUCKET}/{PREFIX}")),
-            ("HIGHWATER_TABLES", TABLE.to_owned()),
+            ("HIGHWATER_TABLES", tables(name)),
             ("HIGHWATER_PUBLICATION_DELAY", "1".to_owned()),
+            ("HIGHWATER_REPLICAS", "true".to_owned()),
         ];
         environment.retain(|(name, _)| own.iter().all(|(other, _)| name != other));
         environment.extend(own.map(|(name, value)| (name.to_owned(), value)));

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::FutureExt;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::failure::Failure;
-use highwater_domain::fenced_writer::{Fenced, FencedWrite, FencedWriter};
+use highwater_domain::fenced_writer::{
+    FencedTable, FencedWrite, FencedWriter, Transacted, Verdict,
+};
 use highwater_domain::table_writer::WriteOp;
 use highwater_source::{Checkpoints, MemoryCheckpoints, OnePlace, Ports};
 use highwater_testkit::simulation::Wire;
@@ -88,21 +90,59 @@ impl Target {
         (most, state.stale)
     }
 
-    fn write(&self, op: &WriteOp, fence_id: &str, order: &str) -> Fenced {
+    fn transact(&self, writes: &[Owned]) -> Transacted {
         let mut state = self.0.lock().unwrap();
-        let stands = state.fences.get(fence_id);
-        if stands.is_some_and(|stands| stands.as_str() >= order) {
-            state.stale += 1;
-            return Fenced::Stale;
+        let is_stale = |write: &Owned| {
+            let stands = state.fences.get(&write.fence_id);
+            stands.is_some_and(|stands| *stands >= write.order)
+        };
+        let late: Vec<bool> = writes.iter().map(is_stale).collect();
+        if late.contains(&true) {
+            state.stale += late.iter().filter(|it| **it).count() as u64;
+            let verdict = |is_late| {
+                if is_late {
+                    Verdict::Stale
+                } else {
+                    Verdict::Clear
+                }
+            };
+            return Transacted::Canceled(late.into_iter().map(verdict).collect());
         }
-        state.fences.insert(fence_id.to_owned(), order.to_owned());
-        let effect = (fence_id.to_owned(), order.to_owned());
-        *state.effects.entry(effect).or_default() += 1;
-        match op {
-            WriteOp::Put(item) => drop(state.items.insert(id_of(item), item.clone())),
-            WriteOp::Delete(key) => drop(state.items.remove(&id_of(key))),
+        for write in writes {
+            let (fence, order) = (write.fence_id.clone(), write.order.clone());
+            state.fences.insert(fence.clone(), order.clone());
+            *state.effects.entry((fence, order)).or_default() += 1;
+            match &write.op {
+                WriteOp::Put(item) => drop(state.items.insert(id_of(item), item.clone())),
+                WriteOp::Delete(key) => drop(state.items.remove(&id_of(key))),
+            }
         }
-        Fenced::Applied
+        Transacted::Done
+    }
+
+    fn orders(&self, writes: &[Owned]) -> Vec<Option<String>> {
+        let state = self.0.lock().unwrap();
+        let order = |write: &Owned| state.fences.get(&write.fence_id).cloned();
+        writes.iter().map(order).collect()
+    }
+}
+
+/// A write that may arrive later.
+#[derive(Clone, Debug)]
+struct Owned {
+    op: WriteOp,
+    fence_id: String,
+    order: String,
+}
+
+impl Owned {
+    fn all(writes: &[FencedWrite<'_>]) -> Vec<Self> {
+        let owned = |write: &FencedWrite<'_>| Self {
+            op: write.op.clone(),
+            fence_id: write.fence_id.to_owned(),
+            order: write.order.to_owned(),
+        };
+        writes.iter().map(owned).collect()
     }
 }
 
@@ -121,15 +161,34 @@ pub struct WiredTarget {
 
 #[async_trait]
 impl FencedWriter for WiredTarget {
-    async fn write(&self, write: &FencedWrite<'_>) -> Result<Fenced, Failure> {
-        let target = Arc::clone(&self.target);
-        let (op, fence, order) = (
-            write.op.clone(),
-            write.fence_id.to_owned(),
-            write.order.to_owned(),
-        );
-        let about = format!("{order} {}", String::from_utf8_lossy(op.body()));
-        let effect = move || target.write(&op, &fence, &order);
-        self.wire.write("fenced write", about, effect).await
+    async fn transact(
+        &self,
+        _: FencedTable<'_>,
+        writes: &[FencedWrite<'_>],
+    ) -> Result<Transacted, Failure> {
+        let (target, writes) = (Arc::clone(&self.target), Owned::all(writes));
+        let tell = |write: &Owned| {
+            format!(
+                "{} {}",
+                write.order,
+                String::from_utf8_lossy(write.op.body())
+            )
+        };
+        let about: Vec<String> = writes.iter().map(tell).collect();
+        let effect = move || target.transact(&writes);
+        self.wire
+            .write("fenced write", about.join("; "), effect)
+            .await
+    }
+
+    async fn orders(
+        &self,
+        _: FencedTable<'_>,
+        writes: &[FencedWrite<'_>],
+    ) -> Result<Vec<Option<String>>, Failure> {
+        let (target, writes) = (Arc::clone(&self.target), Owned::all(writes));
+        let about = format!("{} fences", writes.len());
+        let call = async move { target.orders(&writes) };
+        self.wire.read("fences", &about, call).await
     }
 }

@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   highwater backup orders --to s3://bkt/backups --with-stream   (first; it enables the stream)
   highwater follow orders --to s3://bkt/backups                 (on as many machines as you like)
+  highwater follow orders --to s3://bkt/backups --apply         (and feed its replicas)
   highwater status s3://bkt/backups/orders
   highwater restore orders --from s3://bkt/backups --at -2h --to orders-restored
 
@@ -47,6 +48,9 @@ pub struct Follow {
         value_parser = parse_flush
     )]
     pub flush: Duration,
+    /// Give what is in the log to every replica of the table, too: those that `highwater replicate` has begun.
+    #[arg(long, env = "HIGHWATER_APPLY", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub apply: bool,
     /// End once every shard is read and silent, and not by a signal only.
     #[arg(long, env = "HIGHWATER_UNTIL_IDLE", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
     pub until_idle: bool,
@@ -114,6 +118,17 @@ pub struct Sharing {
     /// The most shards that this process reads; no limit by default.
     #[arg(long, env = "HIGHWATER_MAX_SHARDS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_shards: Option<u32>,
+}
+
+impl Default for Sharing {
+    /// As nobody has said anything.
+    fn default() -> Self {
+        Self {
+            worker: None,
+            lease: Duration::from_secs(30),
+            max_shards: None,
+        }
+    }
 }
 
 impl Sharing {

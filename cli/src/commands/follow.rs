@@ -7,7 +7,8 @@ use highwater_domain::budget::{Budget, Clock as _};
 use highwater_lambda::SystemClock;
 use highwater_steps::StopFlag;
 use highwater_steps::follow::{self, FollowReport, FollowRequest};
-use serde_json::json;
+use highwater_steps::replica::apply::ApplyRequest;
+use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::args::follow::Follow;
@@ -16,10 +17,15 @@ use crate::error::CliError;
 use crate::follow_progress::{FollowDisplay, FollowProgress, mark_words};
 use crate::format::{count, seconds};
 use crate::live_job::{LiveJob, until_stopped};
+use crate::replica_job::{ReplicaJob, fed_value, fed_words, feed_all, follow_and_feed};
+use crate::replica_progress::{ReplicaDisplay, ReplicaProgress};
 use crate::signals::{Received, Signals};
 
 /// Writes a table's stream to its change log until it is stopped.
 pub async fn run(args: &Follow, global: &Global, console: Console) -> Result<(), CliError> {
+    if args.apply {
+        return Box::pin(with_replicas(args, global, console)).await;
+    }
     let request = request(args);
     let stop = StopFlag::default();
     let mut signals = Signals::listen(stop.clone())?;
@@ -48,6 +54,43 @@ pub async fn run(args: &Follow, global: &Global, console: Console) -> Result<(),
         signals.received(),
         console,
     );
+    Ok(())
+}
+
+/// The same, with every replica of the table fed from the log.
+async fn with_replicas(args: &Follow, global: &Global, console: Console) -> Result<(), CliError> {
+    let request = request(args);
+    let stop = StopFlag::default();
+    let mut signals = Signals::listen(stop.clone())?;
+    let progress = Arc::new(ReplicaProgress::default());
+    let opening = ReplicaJob::open(global, console, &args.sharing, progress.clone(), stop);
+    let job = signals.unless_received(Box::pin(opening)).await?;
+    let source_arn = job.source_arn(&args.table).await?;
+    let apply = ApplyRequest {
+        worker: args.sharing.worker.clone(),
+        until_idle: args.until_idle,
+        ..ApplyRequest::default()
+    };
+    let display = ReplicaDisplay::start(progress.clone(), console);
+    let feeding = feed_all(&job.deps, &source_arn, &apply, console);
+    let work = Box::pin(follow_and_feed(&job.deps.live, Some(&request), feeding));
+    let outcome = until_stopped(&mut signals, console, work).await;
+    drop(display);
+    let (followed, fed) = outcome?;
+    let replicas: Vec<Value> = fed.iter().map(fed_value).collect();
+    let text: Vec<String> = fed.iter().map(fed_words).collect();
+    let text = match followed.as_ref() {
+        Some(report) => format!(
+            "Followed {}: {} records written\n{}",
+            args.table,
+            count(report.records),
+            text.join("\n")
+        ),
+        None => text.join("\n"),
+    };
+    let value =
+        json!({"table": request.table, "to": request.to, "report": followed, "replicas": replicas});
+    console.result(&text, &value);
     Ok(())
 }
 

@@ -28,7 +28,7 @@ use crate::restore_report;
 use crate::signals::Signals;
 use crate::tasks::RestoreTasks;
 use crate::workflow::LocalExecution;
-use wanted::Wanted;
+pub(super) use wanted::Wanted;
 
 /// Restores a backup, or goes on with a restore that was stopped.
 pub async fn run(args: &Restore, global: &Global, console: Console) -> Result<(), CliError> {
@@ -44,6 +44,15 @@ pub async fn materialize(
 ) -> Result<(), CliError> {
     let job = Wanted::by_materialize(args)?;
     restore(job, &Manners::default(), global, console).await
+}
+
+/// Does a restore that is a part of another job.
+pub(super) async fn run_wanted(
+    wanted: Wanted,
+    global: &Global,
+    console: Console,
+) -> Result<(), CliError> {
+    restore(wanted, &Manners::default(), global, console).await
 }
 
 /// How a restore talks, and how often it tries.
@@ -233,8 +242,12 @@ async fn prepare(
     let place = backup_place::find(&backup, from.as_ref(), global).await?;
     request.backup = Some(place.location.to_string());
     let input = execution.restore_input(request.clone());
-    // A preview does not look into the control table.
-    let nowhere = Control::of(clients.control_table("unused"));
+    // A preview does not look into the control table, but for where a replica is.
+    let nowhere = if request.replica.is_some() {
+        connect::control(global, console, Absent::Create).await?
+    } else {
+        Control::of(clients.control_table("unused"))
+    };
     let deps = connect::restore_deps(
         &clients,
         &nowhere,

@@ -1,11 +1,14 @@
 //! `highwater status`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_aws::Clients;
 use highwater_domain::failure::FailureKind;
+use highwater_domain::replica_control::ReplicaControl;
 use highwater_steps::deps::Unobserved;
 use highwater_steps::live_status::{self, LiveStatus};
+use highwater_steps::replica::{self, status::ReplicaStatus};
 use highwater_steps::{ErrorName, LiveDeps, StepError, StopFlag};
 use serde::Serialize;
 use serde_json::json;
@@ -26,6 +29,8 @@ pub struct TableStatus {
     pub url: String,
     /// Why the log's positions of this moment are not known; `None` if they are.
     pub without_positions: Option<String>,
+    /// Its replicas, as far as the control table knows them.
+    pub replicas: Vec<ReplicaStatus>,
     /// Everything else.
     #[serde(flatten)]
     pub status: LiveStatus,
@@ -74,6 +79,7 @@ pub async fn run(args: &Status, global: &Global, console: Console) -> Result<(),
 enum Positions {
     Known {
         deps: Box<LiveDeps>,
+        replicas: Box<dyn ReplicaControl>,
         /// It lives as long as the ports do.
         _control: Control,
     },
@@ -87,11 +93,13 @@ impl Positions {
             let control = connect::control(global, console, Absent::Leave).await?;
             let observer = Arc::new(Unobserved);
             let deps = connect::live_deps(&clients, &control, observer, StopFlag::default());
-            Ok::<_, CliError>((deps, control))
+            let replicas = Box::new(control.live().clone());
+            Ok::<_, CliError>((deps, replicas, control))
         };
         match Box::pin(opened).await {
-            Ok((deps, control)) => Ok(Self::Known {
+            Ok((deps, replicas, control)) => Ok(Self::Known {
                 deps: Box::new(deps),
+                replicas,
                 _control: control,
             }),
             Err(error) => Self::without(error.to_string()).await,
@@ -103,9 +111,9 @@ impl Positions {
     }
 
     async fn status(&mut self, table: &TableFolder) -> Result<TableStatus, CliError> {
-        if let Self::Known { deps, .. } = self {
-            match live_status::run(deps, &table.store, &table.place).await {
-                Ok(status) => return Ok(told(table, status, None)),
+        if let Self::Known { deps, replicas, .. } = self {
+            match with_replicas(deps, replicas.as_ref(), table).await {
+                Ok((status, replicas)) => return Ok(told(table, status, replicas, None)),
                 Err(error) => match out_of_reach(&error) {
                     Some(reason) => *self = Self::without(reason).await?,
                     None => return Err(error.into()),
@@ -117,16 +125,45 @@ impl Positions {
         };
         let deps = marks.of(table).await?;
         let status = live_status::run(&deps, &table.store, &table.place).await?;
-        Ok(told(table, status, Some(reason.clone())))
+        Ok(told(table, status, Vec::new(), Some(reason.clone())))
     }
 }
 
-fn told(table: &TableFolder, status: LiveStatus, without_positions: Option<String>) -> TableStatus {
+fn told(
+    table: &TableFolder,
+    mut status: LiveStatus,
+    replicas: Vec<ReplicaStatus>,
+    without_positions: Option<String>,
+) -> TableStatus {
+    let why = replicas.iter().flat_map(|replica| &replica.why);
+    status.why.extend(why.cloned());
+    status.needs_a_person = !status.why.is_empty();
     TableStatus {
         url: table.to_string(),
         without_positions,
+        replicas,
         status,
     }
+}
+
+/// How the log of a table stands, and those who are fed from it.
+async fn with_replicas(
+    deps: &LiveDeps,
+    control: &dyn ReplicaControl,
+    table: &TableFolder,
+) -> Result<(LiveStatus, Vec<ReplicaStatus>), StepError> {
+    let status = live_status::run(deps, &table.store, &table.place).await?;
+    // A table that was dropped and made anew has the ARN that it had.
+    let arns: BTreeSet<&str> = status
+        .generations
+        .iter()
+        .map(|stream| stream.facts.table_arn.as_str())
+        .collect();
+    let mut replicas = Vec::new();
+    for arn in arns {
+        replicas.extend(replica::status::of_table(control, arn, status.at).await?);
+    }
+    Ok((status, replicas))
 }
 
 /// Why the control table cannot be asked, if that is what went wrong. The bucket says the rest.

@@ -1,11 +1,11 @@
 //! The Lambda function behind the event source mapping `ConsumeStreamMapping`.
 
-use highwater_lambda::{LiveConfig, StartError, serve_stream, start_live};
+use highwater_lambda::{LiveConfig, StartError, serve_stream, start_consume};
 use highwater_steps::consume_stream::{self, ConsumeInput, LogDestination};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_live().await?;
+    let deps = start_consume().await?;
     let to = LogDestination(LiveConfig::from_environment()?.log_to);
     serve_stream(deps, move |deps, input: ConsumeInput, budget| {
         let to = to.clone();

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use aws_config::SdkConfig;
-use aws_types::service_config::ServiceConfigKey;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use highwater_domain::failure::{Failure, FailureKind};
 
 /// The endpoint URL in force for a service, if it is not AWS's own: the given one, else what the
@@ -56,6 +56,17 @@ fn configured(config: &SdkConfig, service_id: &str) -> Option<String> {
         .build()
         .ok()?;
     config.service_config()?.load_config(key)
+}
+
+/// What a configuration says of its services, without the endpoints that are of one region of AWS.
+#[derive(Debug)]
+pub(crate) struct OfEveryRegion(pub(crate) SdkConfig);
+
+impl LoadServiceConfig for OfEveryRegion {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let said = self.0.service_config()?.load_config(key);
+        said.filter(|value| !is_aws(value))
+    }
 }
 
 /// Refuses what is not an HTTP URL with a host.
@@ -112,8 +123,6 @@ fn host(url: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use aws_types::service_config::LoadServiceConfig;
-
     use super::*;
 
     /// What an environment says of each service; of others, what it says of all.

@@ -16,7 +16,7 @@ use highwater_domain::executions::{
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::UnixMillis;
 
-use crate::clients::{ConnectionSettings, sfn_config};
+use crate::connection::{ConnectionSettings, sfn_config};
 use crate::failure;
 
 const MACHINES: &str = "ListStateMachines";

@@ -14,6 +14,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use highwater_domain::failure::{Failure, FailureKind};
 
+use crate::assumed_role::RoleRefused;
 use crate::checked_body::AnswerError;
 
 /// What a failed SDK call means: `operation` in the service's word, on `resource`.
@@ -27,23 +28,31 @@ pub fn from_sdk<E>(
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let (kind, message) = match &error {
+    let (kind, message) = judge(&error);
+    Failure::new(kind, operation, resource, message).with_source(error)
+}
+
+/// The class of an SDK's error, and what it says on one line.
+pub(crate) fn judge<E>(error: &SdkError<E, HttpResponse>) -> (FailureKind, String)
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match error {
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
             let code = context.err().code();
             let text = context.err().message().unwrap_or_default();
             (kind_of(code, status), service_message(code, text, status))
         }
-        SdkError::TimeoutError(_) => (FailureKind::Transient, root_cause(&error)),
-        SdkError::ResponseError(_) => match find::<AnswerError>(&error) {
+        SdkError::TimeoutError(_) => (FailureKind::Transient, root_cause(error)),
+        SdkError::ResponseError(_) => match find::<AnswerError>(error) {
             Some(answer) => (answer.kind(), answer.to_string()),
-            None => (FailureKind::Transient, root_cause(&error)),
+            None => (FailureKind::Transient, root_cause(error)),
         },
-        SdkError::DispatchFailure(_) => dispatch(&error),
-        SdkError::ConstructionFailure(_) => (FailureKind::Invalid, root_cause(&error)),
-        _ => (FailureKind::Other, root_cause(&error)),
-    };
-    Failure::new(kind, operation, resource, message).with_source(error)
+        SdkError::DispatchFailure(_) => dispatch(error),
+        SdkError::ConstructionFailure(_) => (FailureKind::Invalid, root_cause(error)),
+        _ => (FailureKind::Other, root_cause(error)),
+    }
 }
 
 /// The class of an error by its code, or else by its HTTP status.
@@ -183,6 +192,9 @@ where
     E: Error + 'static,
     R: std::fmt::Debug + 'static,
 {
+    if let Some(role) = find::<RoleRefused>(error) {
+        return (role.kind, role.to_string());
+    }
     if let Some(credentials) = find::<CredentialsError>(error) {
         let message = match credentials {
             CredentialsError::CredentialsNotLoaded(_) => {
@@ -222,7 +234,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 }
 
 /// The innermost error of a type.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     chain(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 

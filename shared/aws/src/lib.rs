@@ -8,19 +8,24 @@
 //! starts and stops the deployed state machines.
 //! Whatever fails comes back as a [`highwater_domain::failure::Failure`], judged once, in [`failure`].
 
+mod assumed_role;
 mod attribute_value;
 mod batch_write;
 mod checked_body;
 mod clients;
+mod connection;
 mod control_table;
 mod endpoint;
 mod executions;
 pub mod failure;
+mod fence_tables;
 mod fenced_writer;
 mod http_client;
 mod live_control;
 mod page_capture;
 mod record_capture;
+mod replica_control;
+mod replica_targets;
 mod request_body;
 mod restore_control;
 mod s3_listing;
@@ -34,10 +39,13 @@ mod table_scanner;
 mod table_writer;
 mod url_key;
 
-pub use clients::{Clients, ConnectionSettings};
+pub use clients::Clients;
+pub use connection::ConnectionSettings;
 pub use control_table::KvControlTable;
 pub use executions::SfnExecutions;
+pub use fence_tables::DynamoFenceTables;
 pub use fenced_writer::DynamoFencedWriter;
+pub use replica_targets::DynamoTargets;
 pub use s3_store::S3Store;
 pub use stream_source::DynamoStreams;
 pub use table_admin::DynamoAdmin;

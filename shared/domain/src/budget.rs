@@ -71,6 +71,12 @@ impl Budget {
         }
     }
 
+    /// When the invocation is killed; `None` without a deadline.
+    #[must_use]
+    pub fn deadline(&self) -> Option<UnixMillis> {
+        self.deadline
+    }
+
     /// Whether it is time to put down the pen.
     #[must_use]
     pub fn is_spent(&self, now: UnixMillis) -> bool {

@@ -69,6 +69,9 @@ pub enum NameError {
         "{0:?} is not a restore id: 14 digits, a dash and 8 lower-case hex digits, as in 01768385930622-efd1a093"
     )]
     RestoreId(String),
+    /// Not `0f3a8b21c4d5e6f7`.
+    #[error("{0:?} is not a replica id: 16 lower-case hex digits, as in 0f3a8b21c4d5e6f7")]
+    ReplicaId(String),
     /// Neither a table name nor a table ARN.
     #[error(
         "{0:?} is not a table name: 3 to 255 letters, digits, `_`, `-` or `.`, or a table's ARN (arn:aws:dynamodb:REGION:ACCOUNT:table/NAME)"

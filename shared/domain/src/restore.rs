@@ -9,6 +9,7 @@ use crate::backup_source::SourceKind;
 use crate::ids::{NameError, SnapshotId, TableRef, UnixMillis};
 use crate::key::KeySchema;
 use crate::key_filter::KeyFilter;
+use crate::replica::ReplicaId;
 use crate::restore_point::RestorePoint;
 use crate::snapshot::Status;
 use crate::table_plan::TablePlan;
@@ -64,6 +65,16 @@ pub enum OnExisting {
     Skip,
     /// The backup's item replaces it. `BatchWriteItem`, 25 at a time.
     Overwrite,
+}
+
+/// The replica whose table a restore loads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaOf {
+    /// Its source, by ARN.
+    pub source_arn: String,
+    /// Its name.
+    pub id: ReplicaId,
 }
 
 /// Who does the writing.
@@ -165,6 +176,9 @@ pub struct RestoreRecord {
     /// The second, the snapshot and the stretch of the log, if it is a restore to a second.
     #[serde(default)]
     pub point: Option<RestorePoint>,
+    /// The replica that is loaded, if the table is one.
+    #[serde(default)]
+    pub replica: Option<ReplicaOf>,
     /// Where a snapshot is made, if no table is to be filled: `s3://bucket/prefix` or `file:///path`. Its id is the
     /// restore's, and [`target`](Self::target) names the table that it shows.
     #[serde(default)]

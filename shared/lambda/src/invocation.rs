@@ -1,6 +1,7 @@
 //! What an invocation is about: the ids that stand on each of its lines.
 
 use highwater_domain::stream_arn::StreamArn;
+use highwater_steps::apply_log::ApplyEvent;
 use highwater_steps::audit_tables::AuditEvent;
 use highwater_steps::consume_stream::ConsumeInput;
 use highwater_steps::finalize_backup::FinalizeInput;
@@ -198,6 +199,16 @@ impl Subject for AuditEvent {
     }
 }
 
+impl Subject for ApplyEvent {
+    fn ids(&self) -> Ids {
+        let table = self.table.as_ref();
+        Ids {
+            table: table.map(|table| table.name().to_owned()),
+            ..Ids::default()
+        }
+    }
+}
+
 impl Subject for ConsumeInput {
     fn ids(&self) -> Ids {
         let stream = self.event_source_arn.as_deref();
@@ -260,6 +271,8 @@ mod tests {
         let expected = json!({"restore": restore, "file": 4});
         assert_eq!(told::<LoadInput>(load), expected);
 
+        let apply = json!({"table": "orders"});
+        assert_eq!(told::<ApplyEvent>(apply.clone()), apply);
         let audit = json!({"table": "orders"});
         assert_eq!(told::<AuditEvent>(audit.clone()), audit);
         assert_eq!(

@@ -5,16 +5,19 @@ use highwater_domain::mark::DEFAULT_PUBLICATION_MS;
 
 use crate::config::ConfigError;
 
-/// The configuration of `consume-stream` and `audit-stream` beyond what every function has.
+/// The configuration of `consume-stream`, `audit-stream` and `apply-log` beyond what every function has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveConfig {
     /// `HIGHWATER_LOG_TO`: the bucket and prefix of the logs, `s3://BUCKET/PREFIX`.
     pub log_to: Destination,
-    /// `HIGHWATER_TABLES`: the tables that are audited if the event does not name one, separated by commas.
+    /// `HIGHWATER_TABLES`: the tables that are audited, or whose replicas are fed, if the event does not name one: names or
+    /// ARNs, separated by commas.
     pub tables: Vec<String>,
     /// `HIGHWATER_PUBLICATION_DELAY`: how late DynamoDB publishes a record at most, for the mark's grade `assumed`; in
     /// milliseconds here and in seconds there, 120 by default.
     pub publication_ms: u64,
+    /// `HIGHWATER_REPLICAS`: `true` where the deployment may have replicas. Without it nobody asks whether there are any.
+    pub replicas: bool,
 }
 
 impl LiveConfig {
@@ -27,13 +30,14 @@ impl LiveConfig {
     pub fn from_pairs(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let (mut log_to, mut tables, mut delay) = (None, None, None);
+        let (mut log_to, mut tables, mut delay, mut replicas) = (None, None, None, None);
         for (name, value) in pairs {
             let value = Some(value).filter(|value| !value.is_empty());
             match name.as_str() {
                 "HIGHWATER_LOG_TO" => log_to = value,
                 "HIGHWATER_TABLES" => tables = value,
                 "HIGHWATER_PUBLICATION_DELAY" => delay = value,
+                "HIGHWATER_REPLICAS" => replicas = value,
                 _ => {}
             }
         }
@@ -51,6 +55,7 @@ impl LiveConfig {
             tables: list(tables.as_deref().unwrap_or_default()),
             publication_ms: delay
                 .map_or(Ok(DEFAULT_PUBLICATION_MS), |delay| milliseconds(&delay))?,
+            replicas: replicas.map_or(Ok(false), |replicas| yes_or_no(&replicas))?,
         })
     }
 }
@@ -59,6 +64,13 @@ fn list(names: &str) -> Vec<String> {
     let names = names.split(',').map(str::trim);
     let names = names.filter(|name| !name.is_empty());
     names.map(str::to_owned).collect()
+}
+
+fn yes_or_no(text: &str) -> Result<bool, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Invalid {
+        name: "HIGHWATER_REPLICAS",
+        reason: format!("{text:?} is neither true nor false"),
+    })
 }
 
 fn milliseconds(delay: &str) -> Result<u64, ConfigError> {
@@ -87,11 +99,13 @@ mod tests {
             ("HIGHWATER_LOG_TO", "s3://bucket/live"),
             ("HIGHWATER_TABLES", "orders, customers,"),
             ("HIGHWATER_PUBLICATION_DELAY", "30"),
+            ("HIGHWATER_REPLICAS", "true"),
         ]);
         let expected = LiveConfig {
             log_to: "s3://bucket/live".parse().unwrap(),
             tables: vec!["orders".into(), "customers".into()],
             publication_ms: 30_000,
+            replicas: true,
         };
         assert_eq!(config, Ok(expected));
         let least = read(&[
@@ -100,6 +114,7 @@ mod tests {
         ]);
         let least = least.unwrap();
         assert_eq!((least.publication_ms, least.tables.len()), (120_000, 0));
+        assert!(!least.replicas);
     }
 
     #[test]
@@ -108,6 +123,7 @@ mod tests {
             ("HIGHWATER_LOG_TO", ""),
             ("HIGHWATER_LOG_TO", "bucket/live"),
             ("HIGHWATER_PUBLICATION_DELAY", "2m"),
+            ("HIGHWATER_REPLICAS", "on"),
             ("HIGHWATER_PUBLICATION_DELAY", "18446744073709551615"),
         ] {
             let error = read(&[("HIGHWATER_LOG_TO", "s3://bucket"), (name, value)]).unwrap_err();

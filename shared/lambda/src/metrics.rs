@@ -75,6 +75,12 @@ pub enum Metric {
     MarkLag,
     RestorableUntil,
     UnhealedGaps,
+    ReplicaLagSeconds,
+    ReplicaApplied,
+    ReplicaStale,
+    ReplicaRefused,
+    ReplicaDeferred,
+    ReplicasFailed,
 }
 
 impl Metric {
@@ -119,7 +125,7 @@ const fn define(
 }
 
 /// Every metric, in the order of [`Metric`].
-pub const METRICS: [Definition; 24] = [
+pub const METRICS: [Definition; 30] = [
     define(
         Metric::ItemsRead,
         "ItemsRead",
@@ -263,6 +269,42 @@ pub const METRICS: [Definition; 24] = [
         "UnhealedGaps",
         Unit::Count,
         "losses that no sealed snapshot has healed, and that hold the mark back",
+    ),
+    define(
+        Metric::ReplicaLagSeconds,
+        "ReplicaLagSeconds",
+        Unit::Seconds,
+        "from the second up to which a live replica holds everything to now; of several replicas the longest",
+    ),
+    define(
+        Metric::ReplicaApplied,
+        "ReplicaApplied",
+        Unit::Count,
+        "records that were written to replicas",
+    ),
+    define(
+        Metric::ReplicaStale,
+        "ReplicaStale",
+        Unit::Count,
+        "records that a replica had already, or later ones of their keys",
+    ),
+    define(
+        Metric::ReplicaRefused,
+        "ReplicaRefused",
+        Unit::Count,
+        "records that a replica did not take; each is kept whole",
+    ),
+    define(
+        Metric::ReplicaDeferred,
+        "ReplicaDeferred",
+        Unit::Count,
+        "records of batches that were left to be applied from the log",
+    ),
+    define(
+        Metric::ReplicasFailed,
+        "ReplicasFailed",
+        Unit::Count,
+        "replicas that cannot go on and must be rebuilt",
     ),
 ];
 

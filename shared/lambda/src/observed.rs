@@ -10,10 +10,14 @@ use highwater_domain::ids::UnixMillis;
 use highwater_domain::incident::{Incident, IncidentKind};
 use highwater_domain::live_control::PublishedMark;
 use highwater_domain::mark::UnixSeconds;
+use highwater_domain::replica::{ReplicaId, ReplicaRecord};
 use highwater_domain::restore::LoadTotals;
 use highwater_domain::scan::Page;
 use highwater_domain::shard::ShardId;
 use highwater_domain::snapshot::PartRow;
+use highwater_steps::consume_stream::ConsumeDeps;
+use highwater_steps::replica::sink::Applied;
+use highwater_steps::replica::{ReplicaDeps, ReplicaObserver};
 use highwater_steps::{Deps, JobEnd, LiveDeps, LiveObserver, Observer, RestoreDeps};
 use serde_json::{Map, Value};
 use tracing::Span;
@@ -231,6 +235,26 @@ impl LiveObserver for InvocationObserver {
     }
 }
 
+impl ReplicaObserver for InvocationObserver {
+    fn applied(&self, _: &ReplicaId, applied: &Applied) {
+        self.count(|tally| tally.applied(applied));
+    }
+
+    fn stands(&self, record: &ReplicaRecord) {
+        let (replica, phase) = (record.id.as_str(), record.phase.as_str());
+        let applied = record.applied.map(|second| second.0);
+        tracing::info!(replica, phase, applied, "replica");
+    }
+
+    fn deferred(&self, records: u64) {
+        self.count(|tally| tally.deferred(records));
+    }
+
+    fn stand(&self, records: &[ReplicaRecord], now: UnixMillis) {
+        self.count(|tally| tally.replicas(records, now));
+    }
+}
+
 /// Ports whose steps can be watched.
 pub trait Observed: Clone {
     /// The same ports, for one invocation.
@@ -241,6 +265,27 @@ pub trait Observed: Clone {
 impl Observed for LiveDeps {
     fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
         Self {
+            observer: observer.clone(),
+            ..self
+        }
+    }
+}
+
+impl Observed for ConsumeDeps {
+    fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
+        Self {
+            live: self.live.observed_by(observer),
+            replicas: self
+                .replicas
+                .map(|replicas| replicas.observed_by(observer.clone())),
+        }
+    }
+}
+
+impl Observed for ReplicaDeps {
+    fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
+        Self {
+            live: self.live.observed_by(observer),
             observer: observer.clone(),
             ..self
         }

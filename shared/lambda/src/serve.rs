@@ -10,8 +10,12 @@ use highwater_domain::ids::UnixMillis;
 use highwater_domain::object_store::Stores;
 use highwater_domain::table_plan::TargetPlace;
 use highwater_lease::Settings;
+use highwater_steps::apply_directly::DirectApply;
+use highwater_steps::consume_stream::ConsumeDeps;
+use highwater_steps::deps::Unobserved;
 use highwater_steps::live_deps::{LiveDeps, LiveObserver};
 use highwater_steps::pace::{Pace, Share};
+use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::{Deps, ErrorName, RestoreDeps, StepError, StopFlag};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Serialize;
@@ -23,6 +27,7 @@ use tracing::{Instrument as _, Span};
 use crate::config::{Config, ConfigError};
 use crate::failure::StepFailure;
 use crate::invocation::{Ids, Subject};
+use crate::live_config::LiveConfig;
 use crate::log_lines;
 use crate::observed::{InvocationObserver, Observed, StandardOutput};
 use crate::ports::{KvLeaseGroups, LoggingObserver, S3Stores, SystemClock};
@@ -77,6 +82,8 @@ pub async fn start_restore() -> Result<RestoreDeps, StartError> {
         importer: Arc::new(clients.table_importer()),
         describer: Arc::new(clients.table_describer()),
         restores: Arc::new(clients.control_table(&config.control_table)),
+        replicas: Arc::new(clients.control_table(&config.control_table)),
+        elsewhere: Some(Arc::new(clients.replica_targets())),
         snapshots: backup_deps(&clients, &config),
         own_table: Some(config.control_table),
         own_endpoint: clients.has_own_endpoint(),
@@ -103,6 +110,39 @@ pub async fn start_live() -> Result<LiveDeps, StartError> {
         stores,
         Arc::new(LoggingObserver),
     ))
+}
+
+/// Sets up logging and builds the ports of `consume-stream`, with the short cut to replicas where the deployment may have some. Once per
+/// sandbox.
+pub async fn start_consume() -> Result<ConsumeDeps, StartError> {
+    let (clients, config) = connect().await?;
+    let stores = Arc::new(S3Stores(clients.clone()));
+    let observer = Arc::new(LoggingObserver);
+    let live = live_deps(&clients, &config.control_table, stores, observer);
+    let has_replicas = LiveConfig::from_environment()?.replicas;
+    let replicas = has_replicas.then(|| {
+        DirectApply::new(
+            Arc::new(clients.control_table(&config.control_table)),
+            Arc::new(clients.replica_targets()),
+            Arc::new(Unobserved),
+        )
+    });
+    Ok(ConsumeDeps { live, replicas })
+}
+
+/// Sets up logging and builds the ports of replicas from the environment. Once per sandbox.
+pub async fn start_replicas() -> Result<ReplicaDeps, StartError> {
+    let (clients, config) = connect().await?;
+    let control = Arc::new(clients.control_table(&config.control_table));
+    let stores = Arc::new(S3Stores(clients.clone()));
+    let observer = Arc::new(LoggingObserver);
+    Ok(ReplicaDeps {
+        live: live_deps(&clients, &config.control_table, stores, observer),
+        replicas: control.clone(),
+        restores: control,
+        targets: Arc::new(clients.replica_targets()),
+        observer: Arc::new(Unobserved),
+    })
 }
 
 /// The ports of the live side over these clients, for a function and the command line alike.

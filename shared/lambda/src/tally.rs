@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use highwater_domain::change_log::LogName;
+use highwater_domain::ids::UnixMillis;
 use highwater_domain::live_control::PublishedMark;
+use highwater_domain::replica::{Phase, ReplicaRecord};
 use highwater_domain::restore::LoadTotals;
 use highwater_domain::scan::Page;
 use highwater_domain::snapshot::PartRow;
 use highwater_steps::JobEnd;
+use highwater_steps::replica::sink::Applied;
 
 use crate::metrics::Metric;
 
@@ -113,6 +116,32 @@ impl Tally {
                 .saturating_sub(best.0.saturating_mul(1000));
             self.set(Metric::MarkLag, lag_ms as f64 / 1000.0);
             self.set(Metric::RestorableUntil, best.0 as f64);
+        }
+    }
+
+    /// Records were dealt with for a replica.
+    pub fn applied(&mut self, applied: &Applied) {
+        self.add(Metric::ReplicaApplied, applied.written);
+        self.add(Metric::ReplicaStale, applied.stale);
+        self.add(Metric::ReplicaRefused, applied.refused);
+    }
+
+    /// Records were left to the applier.
+    pub fn deferred(&mut self, records: u64) {
+        self.add(Metric::ReplicaDeferred, records);
+    }
+
+    /// All replicas of one table stand so. One that is loaded does not lag: there is nothing yet that could.
+    pub fn replicas(&mut self, records: &[ReplicaRecord], now: UnixMillis) {
+        let is_failed = |record: &&ReplicaRecord| record.phase == Phase::Failed;
+        let failed = records.iter().filter(is_failed).count();
+        self.set(Metric::ReplicasFailed, failed as f64);
+        let live = records.iter().filter(|it| it.phase == Phase::Live);
+        // Of a replica nothing is known before the first look at it: then it holds what the snapshot had.
+        let since = live.map(|it| it.applied.map_or(it.captured_at.0, |at| at.0 * 1000));
+        if let Some(oldest) = since.min() {
+            let lag_ms = now.since(UnixMillis(oldest));
+            self.set(Metric::ReplicaLagSeconds, lag_ms as f64 / 1000.0);
         }
     }
 
@@ -243,6 +272,67 @@ mod tests {
         let mut tally = Tally::default();
         tally.audited(&unknown, 0);
         let expected = [("RecordsBackfilled", 0.0), ("UnhealedGaps", 0.0)];
+        assert_eq!(told(&tally), expected);
+    }
+
+    fn replica(phase: &str, applied: Option<u64>) -> ReplicaRecord {
+        let record = serde_json::json!({
+            "version": 1, "id": "5d6f1c2b3a495867", "source": "orders", "source_arn": "arn", "source_table_id": null,
+            "target": "copy", "target_table_id": null, "fence": "table",
+            "key_schema": {"partition": {"name": "id", "scalar_type": "S"}, "sort": null},
+            "log": "s3://b/p", "snapshot": "s3://b/p/t/AWSDynamoDB/x",
+            "load": "01768385930622-efd1a093", "stream_arn": "arn", "stream_label": "l",
+            "generation": 1, "captured_at": 400_000, "scanned_at": 401_000, "phase": phase,
+            "began_at": 402_000, "applied": applied,
+        });
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn replicas_lag_as_the_slowest_live_one_does_and_failed_ones_are_counted() {
+        let now = UnixMillis(1_000_500);
+        let told_of = |records: &[ReplicaRecord]| {
+            let mut tally = Tally::default();
+            tally.replicas(records, now);
+            told(&tally)
+        };
+        let loading = replica("load", None);
+        assert_eq!(
+            told_of(std::slice::from_ref(&loading)),
+            [("ReplicasFailed", 0.0)]
+        );
+        let live = [
+            replica("live", Some(990)),
+            replica("live", Some(900)),
+            loading,
+        ];
+        let expected = [("ReplicaLagSeconds", 100.5), ("ReplicasFailed", 0.0)];
+        assert_eq!(told_of(&live), expected);
+        let new = [replica("live", None), replica("failed", Some(1))];
+        let expected = [("ReplicaLagSeconds", 600.5), ("ReplicasFailed", 1.0)];
+        assert_eq!(told_of(&new), expected, "it holds what the snapshot had");
+    }
+
+    #[test]
+    fn what_became_of_a_replicas_records_is_summed() {
+        let mut tally = Tally::default();
+        let applied = Applied {
+            records: 10,
+            written: 4,
+            stale: 3,
+            refused: 1,
+            superseded: 2,
+            ..Applied::default()
+        };
+        tally.applied(&applied);
+        tally.applied(&applied);
+        tally.deferred(7);
+        let expected = [
+            ("ReplicaApplied", 8.0),
+            ("ReplicaStale", 6.0),
+            ("ReplicaRefused", 2.0),
+            ("ReplicaDeferred", 7.0),
+        ];
         assert_eq!(told(&tally), expected);
     }
 

@@ -2,8 +2,10 @@
 //!
 //! What is reported as done is durable. What is not is delivered again, and what is delivered again finds its object
 //! there or makes one that overlaps with it. So batches may be doubled, cut anew, late and out of order. The function
-//! keeps nothing between invocations, and starts nothing that could outlive one: a sandbox that is thawed days later
-//! would go on with it.
+//! keeps nothing of a batch between invocations, and starts nothing that could outlive one: a sandbox that is thawed days
+//! later would go on with it.
+//!
+//! What is durable goes to the table's live replicas at once, if that can be done at once.
 
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use highwater_domain::sequence_number::SequenceNumber;
 use highwater_domain::shard::{ShardId, ShardIdError};
 use highwater_domain::stream_arn::StreamArn;
 
+use crate::apply_directly::{Batch, DirectApply};
 use crate::error::StepError;
 use crate::keep_unread::keep_unread;
 use crate::live_deps::LiveDeps;
@@ -35,6 +38,31 @@ impl LogDestination {
     }
 }
 
+/// The ports of the live side, and the short cut to replicas where a deployment has some.
+#[derive(Clone, Debug)]
+pub struct ConsumeDeps {
+    /// The ports of the live side.
+    pub live: LiveDeps,
+    /// Gives batches to replicas.
+    pub replicas: Option<DirectApply>,
+}
+
+impl From<&Self> for ConsumeDeps {
+    fn from(deps: &Self) -> Self {
+        deps.clone()
+    }
+}
+
+impl From<&LiveDeps> for ConsumeDeps {
+    /// A deployment without replicas.
+    fn from(live: &LiveDeps) -> Self {
+        Self {
+            live: live.clone(),
+            replicas: None,
+        }
+    }
+}
+
 /// Where durability ended.
 struct Undone {
     /// The least sequence number that is not known to be durable; `None` where no number can say it.
@@ -47,24 +75,27 @@ struct Undone {
 /// An error means the whole batch: an event that is none, a destination that cannot be opened, a record without a
 /// number that cannot be stored, or a batch of several streams, whose numbers cannot be compared.
 pub async fn run(
-    deps: &LiveDeps,
+    deps: impl Into<ConsumeDeps>,
     destination: &LogDestination,
     input: ConsumeInput,
     budget: Budget,
 ) -> Result<ConsumeOutput, StepError> {
-    let answer = deliver(deps, destination, input, budget).await;
+    let deps = deps.into();
+    let answer = deliver(&deps, destination, input, budget).await;
     let is_whole = |output: &ConsumeOutput| output.batch_item_failures.is_empty();
-    deps.observer
+    deps.live
+        .observer
         .delivered(!answer.as_ref().is_ok_and(is_whole));
     answer
 }
 
 async fn deliver(
-    deps: &LiveDeps,
+    all: &ConsumeDeps,
     destination: &LogDestination,
     mut input: ConsumeInput,
     budget: Budget,
 ) -> Result<ConsumeOutput, StepError> {
+    let deps = &all.live;
     let shard = shard_of(input.shard_id.as_deref())?;
     if input.is_window_terminated_early {
         tracing::warn!(%shard, "Lambda has ended the window early");
@@ -84,6 +115,15 @@ async fn deliver(
             Ok(written) => {
                 tell(stream, &shard, batch, &written, &before);
                 after = after.after(batch);
+                if let Some(replicas) = &all.replicas {
+                    let batch = Batch {
+                        destination,
+                        stream,
+                        shard: &shard,
+                        records: &batch.records,
+                    };
+                    replicas.apply(deps, batch, budget).await;
+                }
                 continue;
             }
             Err(undone) => undone,

@@ -140,6 +140,7 @@ fn plain_record(
         ended_at: None,
         error: None,
         point: None,
+        replica: input.request.replica.clone(),
         materialize: None,
     })
 }

@@ -7,6 +7,7 @@ use highwater_domain::ids::{NameError, SnapshotId};
 use highwater_domain::key_filter::FilterError;
 use highwater_domain::layout::DestinationError;
 use highwater_domain::part_reader::PartError;
+use highwater_domain::replica::ReplicaId;
 use highwater_domain::restore::RestoreId;
 use highwater_domain::selection::SelectionError;
 use highwater_domain::stream_source::StreamError;
@@ -232,6 +233,25 @@ pub enum StepError {
     /// An object of the change log is not what it should be.
     #[error("{0}")]
     LogCorrupt(String),
+    /// A replica cannot be made like this; nothing was written.
+    #[error("{table} cannot be used for a replica: {reason}")]
+    ReplicaRefused {
+        /// The table, or the snapshot.
+        table: String,
+        /// What stands against it.
+        reason: String,
+    },
+    /// There is no such replica.
+    #[error("there is no replica {0} in the control table")]
+    ReplicaNotFound(ReplicaId),
+    /// A replica is not where this needs it to be, or cannot go on.
+    #[error("replica {id} cannot go on: {reason}")]
+    ReplicaFailed {
+        /// The replica.
+        id: ReplicaId,
+        /// Why.
+        reason: String,
+    },
     /// A bug, or a machine that fails in a way nobody foresaw.
     #[error("{0}")]
     Internal(String),
@@ -314,7 +334,10 @@ impl StepError {
             Self::InvalidInput(_)
             | Self::TableNotActive { .. }
             | Self::Settings { .. }
-            | Self::SnapshotRunning(_) => ErrorName::InvalidInput,
+            | Self::SnapshotRunning(_)
+            | Self::ReplicaRefused { .. }
+            | Self::ReplicaNotFound(_)
+            | Self::ReplicaFailed { .. } => ErrorName::InvalidInput,
             Self::SnapshotExists { .. } | Self::BackupExists { .. } => ErrorName::SnapshotExists,
             Self::SnapshotNotFound { .. } | Self::BackupNotFound { .. } => {
                 ErrorName::SnapshotNotFound

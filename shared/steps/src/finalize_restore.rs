@@ -110,6 +110,7 @@ async fn end(
         return Ok(output(&record, true));
     }
     refuse_foreign(&record, input.execution_id.as_deref())?;
+    let deps = &deps.reaching(record.replica.as_ref()).await?;
     let totals = check_load(deps, &record).await?;
     let applied = if record.materialize.is_some() {
         let sealed = materialize::seal(&deps.snapshots, &record, &totals, budget).await?;

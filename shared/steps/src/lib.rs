@@ -21,6 +21,8 @@
 //! | `ConsumeStream` | [`consume_stream`] | a batch in the change log |
 //! | `AuditStream` | [`audit_tables`], [`audit_stream`] | a complete change log, the mark |
 
+pub mod apply_directly;
+pub mod apply_log;
 pub mod apply_settings;
 pub mod audit_stream;
 pub mod audit_tables;
@@ -62,6 +64,7 @@ mod load_file;
 pub mod load_part;
 pub mod log_index;
 pub mod log_sink;
+pub mod log_stream;
 mod log_target;
 mod materialize;
 pub mod merge_work;
@@ -78,6 +81,7 @@ pub mod publish_mark;
 pub mod read_snapshot;
 pub mod record_breaks;
 pub mod rejects;
+pub mod replica;
 pub mod request;
 pub mod restore_deps;
 pub mod restore_point;

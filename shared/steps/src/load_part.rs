@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use highwater_domain::backup_source::{Catalog, SourceFile};
 use highwater_domain::budget::Budget;
+use highwater_domain::ids::UnixMillis;
 use highwater_domain::object_store::ObjectStore;
-use highwater_domain::restore::{Engine, RestoreId, RestoreRecord};
+use highwater_domain::restore::{Engine, ReplicaOf, RestoreId, RestoreRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StepError;
@@ -21,6 +22,7 @@ use crate::import_table;
 use crate::load_file::{Advance, FileLoad};
 use crate::materialize::NewSnapshot;
 use crate::overlay::Overlay;
+use crate::replica::{AnsweredWriter, Loading};
 use crate::restore_deps::RestoreDeps;
 use crate::restore_status;
 use crate::source::{self, LookOptions};
@@ -54,6 +56,7 @@ pub async fn run(
     budget: Budget,
 ) -> Result<LoadOutput, StepError> {
     let record = restore_status::running(deps, &input.restore_id).await?;
+    let deps = &deps.reaching(record.replica.as_ref()).await?;
     let output = |file, done, wait_seconds| LoadOutput {
         restore_id: input.restore_id.clone(),
         file,
@@ -73,23 +76,66 @@ pub async fn run(
             "file {file} of {files} does not exist"
         )));
     }
-    let target = Target::open(deps, &record).await?;
-    let sources = Sources::open(deps, &record).await?;
-    let mut next = Some(input.file).filter(|_| record.files() > 0);
+    let left_at = match &record.replica {
+        Some(of) => load_replica(deps, &record, of, input.file, budget).await?,
+        None => fill(deps, &record, input.file, budget).await?,
+    };
+    match left_at {
+        None => Ok(output(input.file, true, 0)),
+        Some(_) if deps.stop.is_set() => Err(StepError::RestoreInterrupted {
+            id: record.id,
+            reason: "a stop was asked for".into(),
+        }),
+        Some(file) => Ok(output(file, false, 0)),
+    }
+}
+
+/// Loads the lane from `first` on. The file at which the time was up, if it was.
+async fn fill(
+    deps: &RestoreDeps,
+    record: &RestoreRecord,
+    first: u32,
+    budget: Budget,
+) -> Result<Option<u32>, StepError> {
+    let target = Target::open(deps, record).await?;
+    let sources = Sources::open(deps, record).await?;
+    let mut next = Some(first).filter(|_| record.files() > 0);
     while let Some(file) = next {
-        let load = sources.file(deps, &record, file, budget)?;
+        let load = sources.file(deps, record, file, budget)?;
         if target.fill(load).await? == Advance::OutOfTime {
-            if deps.stop.is_set() {
-                return Err(StepError::RestoreInterrupted {
-                    id: record.id,
-                    reason: "a stop was asked for".into(),
-                });
-            }
-            return Ok(output(file, false, 0));
+            return Ok(Some(file));
         }
         next = record.file_after(file);
     }
-    Ok(output(input.file, true, 0))
+    Ok(None)
+}
+
+/// So long a loader of a replica works at most before it says again that it does: one that dies is waited for.
+const LOADER_MS: u64 = 30_000;
+
+/// The same for a replica, whose loaders are on record while they are at work.
+async fn load_replica(
+    deps: &RestoreDeps,
+    record: &RestoreRecord,
+    of: &ReplicaOf,
+    first: u32,
+    budget: Budget,
+) -> Result<Option<u32>, StepError> {
+    let now = deps.clock.now();
+    let own = UnixMillis(now.0.saturating_add(LOADER_MS));
+    let deadline = budget.deadline().map_or(own, |deadline| deadline.min(own));
+    let loading = Loading::begin(deps.replicas.as_ref(), of, deadline, now).await?;
+    let writer = AnsweredWriter::new(&deps.writer);
+    let watched = RestoreDeps {
+        writer: writer.clone(),
+        ..deps.clone()
+    };
+    let left_at = fill(&watched, record, first, Budget::until(deadline, now)).await?;
+    // Only now, and only so: a request that was never answered may be under way, whatever came of the next one.
+    if writer.is_quiet() {
+        loading.end().await?;
+    }
+    Ok(left_at)
 }
 
 /// What is filled: the table, or a new snapshot.

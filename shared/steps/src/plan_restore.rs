@@ -93,6 +93,10 @@ pub async fn run(
         .restore(&id)
         .await
         .map_err(StepError::Control)?;
+    let replica = known
+        .as_ref()
+        .map_or(&input.request.replica, |known| &known.value.replica);
+    let deps = &deps.reaching(replica.as_ref()).await?;
     let record = match known {
         Some(_) if input.request.resume => resume(deps, input, &id).await?,
         Some(known) if known.value.request_id == input.execution_id => known.value,
@@ -132,6 +136,7 @@ pub async fn preview(
     deps: &RestoreDeps,
     input: &PlanRestoreInput,
 ) -> Result<RestoreRecord, StepError> {
+    let deps = &deps.reaching(input.request.replica.as_ref()).await?;
     plan(deps, input, Log::Seen).await
 }
 

@@ -7,7 +7,7 @@ use highwater_domain::ids::TableRef;
 use highwater_domain::key_filter::KeyFilter;
 use highwater_domain::layout::Destination;
 use highwater_domain::mark::Grade;
-use highwater_domain::restore::{OnExisting, RestoreId};
+use highwater_domain::restore::{OnExisting, ReplicaOf, RestoreId};
 use highwater_domain::restore_point::{At, AtError, Rules};
 use highwater_domain::table::TableSettings;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,8 @@ pub struct RestoreRequest {
     pub stamp_margin_s: Option<u64>,
     /// The folder for what lies between the log and the load; beside the log by default.
     pub work: Option<String>,
+    /// The replica that is loaded: `highwater replicate` says it.
+    pub replica: Option<ReplicaOf>,
     /// Make a snapshot, in the place of a table.
     pub materialize: Option<IntoSnapshot>,
 }

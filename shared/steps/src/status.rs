@@ -127,7 +127,8 @@ pub fn json_object<T: serde::Serialize>(key: String, value: &T) -> Result<NewObj
 /// Writes `backup.json` as the record says, and again if the record changed meanwhile.
 ///
 /// A writer that was held up between its change of the record and its write of the object may overwrite a
-/// later status. It sees that here and repairs it: whoever writes last has read the record after writing.
+/// later status. It sees that here and repairs it: whoever writes last has read the record after writing. But a request whose
+/// sender has died may arrive minutes later, and nobody repairs that: so that a backup is running is not said twice.
 pub async fn project(
     deps: &Deps,
     store: &dyn ObjectStore,
@@ -138,6 +139,9 @@ pub async fn project(
         let layout = layout(&current.value)?;
         let progress = progress(deps.control.as_ref(), id).await?;
         let metadata = Metadata::of(&current.value, &progress.parts, &progress.scan);
+        if metadata.status == Status::Running && says_running(store, &layout).await? {
+            return Ok(());
+        }
         store
             .replace(metadata_object(&layout, &metadata)?)
             .await
@@ -146,6 +150,13 @@ pub async fn project(
             return Ok(());
         }
     }
+}
+
+async fn says_running(store: &dyn ObjectStore, layout: &Layout) -> Result<bool, StepError> {
+    let there = store.read(&layout.metadata()).await;
+    let there = there.map_err(StepError::Store)?;
+    let read = there.and_then(|body| serde_json::from_slice::<Metadata>(&body).ok());
+    Ok(read.is_some_and(|metadata| metadata.status == Status::Running))
 }
 
 /// Marks the snapshot as failed, unless it is sealed or belongs to another request by now.

@@ -16,6 +16,7 @@ use highwater_domain::table_writer::{BatchAnswer, PutAnswer, TableWriter, WriteO
 use serde_json::{Value, json};
 
 use crate::fake_table::FakeTable;
+use crate::fenced_account::FenceRows;
 use crate::table_rules::{FakeSettings, Status, check_create};
 
 /// Makes an empty table of a name and a key.
@@ -30,6 +31,9 @@ pub struct FakeAdmin {
     busy_for: u64,
     make: MakeTable,
     tables: Mutex<BTreeMap<String, Entry>>,
+    /// The tables of fences, by name.
+    pub(crate) fences: Mutex<BTreeMap<String, FenceRows>>,
+    pub(crate) ignores_fences: bool,
 }
 
 struct Entry {
@@ -60,6 +64,8 @@ impl FakeAdmin {
             busy_for: 2,
             make: Box::new(|name, schema| FakeTable::new(name, schema, 1)),
             tables: Mutex::default(),
+            fences: Mutex::default(),
+            ignores_fences: false,
         }
     }
 
@@ -170,7 +176,11 @@ impl FakeAdmin {
     }
 
     /// The table for a call on items: it must have been made.
-    fn made(&self, operation: &'static str, table: &str) -> Result<Arc<FakeTable>, Failure> {
+    pub(crate) fn made(
+        &self,
+        operation: &'static str,
+        table: &str,
+    ) -> Result<Arc<FakeTable>, Failure> {
         self.with(operation, table, |entry| match entry.settings.status {
             Status::Creating(_) => Err(not_found(operation, table)),
             _ => Ok(entry.table.clone()),

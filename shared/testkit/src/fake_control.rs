@@ -10,6 +10,7 @@ use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::snapshot::{Checkpoint, PartId, PartRow, SnapshotRecord};
 
+use crate::fake_replica_control::ReplicaRows;
 use crate::fake_restore_control::RestoreRows;
 
 /// A control table in memory.
@@ -17,6 +18,7 @@ use crate::fake_restore_control::RestoreRows;
 pub struct FakeControl {
     rows: Mutex<Rows>,
     pub(crate) restores: Mutex<RestoreRows>,
+    pub(crate) replicas: Mutex<ReplicaRows>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,7 @@ impl FakeControl {
             && rows.segments.is_empty()
             && rows.parts.is_empty()
             && restores.is_empty()
+            && self.replicas.lock().unwrap().is_empty()
     }
 
     /// Every part row of a snapshot, in order.

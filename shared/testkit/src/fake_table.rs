@@ -35,6 +35,7 @@ pub struct FakeTable {
     select: Option<Select>,
     before_page: Option<BeforePage>,
     pub(crate) unprocessed_percent: u64,
+    pub(crate) index_key: Option<KeyAttribute>,
     state: Mutex<State>,
 }
 
@@ -72,6 +73,7 @@ impl FakeTable {
             select: None,
             before_page: None,
             unprocessed_percent: 0,
+            index_key: None,
             state: Mutex::new(State::default()),
         }
     }

@@ -25,9 +25,12 @@ impl FakeTable {
     }
 
     /// The key that a write is about, if the service would take it.
-    fn key_of_op(&self, op: &WriteOp) -> Result<Key, String> {
+    pub(crate) fn key_of_op(&self, op: &WriteOp) -> Result<Key, String> {
         let key = match op {
-            WriteOp::Put(item) => key_of_item(self.schema(), item)?,
+            WriteOp::Put(item) => {
+                self.check_index_key(item)?;
+                key_of_item(self.schema(), item)?
+            }
             WriteOp::Delete(key) => whole_key(self.schema(), key)?,
         };
         Ok(self.place(&key).1)

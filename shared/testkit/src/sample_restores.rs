@@ -5,8 +5,10 @@ use highwater_domain::ids::UnixMillis;
 use highwater_domain::import_request::ImportSource;
 use highwater_domain::key::{KeyAttribute, KeySchema, ScalarType};
 use highwater_domain::mark::{Grade, UnixSeconds};
+use highwater_domain::replica::ReplicaId;
 use highwater_domain::restore::{
-    Engine, FileCheckpoint, LoadTotals, OnExisting, RestoreId, RestoreRecord, SourceFacts,
+    Engine, FileCheckpoint, LoadTotals, OnExisting, ReplicaOf, RestoreId, RestoreRecord,
+    SourceFacts,
 };
 use highwater_domain::restore_point::{Needs, RESTORE_POINT_VERSION, RestorePoint, Side};
 use highwater_domain::sequence_number::Generation;
@@ -52,6 +54,10 @@ pub fn restore_record(id: &RestoreId) -> RestoreRecord {
         ended_at: Some(UnixMillis(1_768_385_930_623)),
         error: Some("line \u{2028} of \"text\"".to_owned()),
         point: Some(point()),
+        replica: Some(ReplicaOf {
+            source_arn: "arn:aws:dynamodb:eu-north-1:123456789012:table/orders".to_owned(),
+            id: ReplicaId::of("arn:source", "arn:target"),
+        }),
         materialize: Some("s3://bucket/pre fix/\u{e9}".to_owned()),
     }
 }

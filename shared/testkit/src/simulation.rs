@@ -17,6 +17,7 @@ mod sim_control;
 mod sim_listing;
 mod sim_ports;
 mod sim_record;
+mod sim_replica;
 mod sim_rows;
 mod sim_scan;
 mod sim_sequence;

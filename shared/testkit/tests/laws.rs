@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use highwater_domain::control_table::ControlTable;
 use highwater_domain::failure::FailureKind;
+use highwater_domain::fence_tables::FenceTables as _;
+use highwater_domain::fenced_writer::{Fence, FencedTable};
+use highwater_domain::key::ScalarType;
 use highwater_domain::live_control::LiveControl;
 use highwater_domain::object_store::{NewObject, ObjectStore};
+use highwater_domain::replica_control::ReplicaControl;
 use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::table::TableDescriber;
 use highwater_domain::table_admin::TableAdmin;
 use highwater_domain::table_writer::{TableWriter, WriteOp};
 use highwater_local::DirectoryStore;
 use highwater_testkit::conformance::{
-    control_table, live_control, object_store, restore_control, table_admin, table_scanner,
-    table_writer,
+    control_table, fence_tables, fenced_writer, live_control, object_store, replica_control,
+    restore_control, table_admin, table_scanner, table_writer,
 };
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_admin::FakeAdmin;
@@ -185,4 +189,70 @@ async fn a_crash_at_any_write_leaves_what_was_acknowledged() {
         let lost_answer = usize::from(moment == Moment::After);
         assert_eq!(table.items().len(), acknowledged + lost_answer);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fake_control_table_keeps_the_laws_of_replicas() {
+    let fake = Arc::new(FakeControl::new());
+    let table: Arc<dyn ReplicaControl> = fake.clone();
+    replica_control::every_law(&table).await;
+    assert!(!fake.is_empty(), "replicas are rows");
+}
+
+/// A table that is written behind fences, with an index of the laws' attribute.
+fn fenced_account() -> Arc<FakeAdmin> {
+    let table = FakeTable::new("copy", string_key("id"), 1);
+    let table = table.with_index_key(fenced_writer::INDEXED, ScalarType::N);
+    let account = FakeAdmin::new();
+    account.add(&Arc::new(table));
+    Arc::new(account)
+}
+
+#[tokio::test]
+async fn the_fake_account_keeps_the_laws_of_fences() {
+    for fence in [Fence::Table("fences"), Fence::Attribute("order")] {
+        let account = fenced_account();
+        account.claim("fences", "somebody").await.unwrap();
+        fenced_writer::every_law(fenced_writer::Fenced {
+            writer: &*account,
+            scanner: &*account,
+            table: FencedTable {
+                target: "copy",
+                fence,
+            },
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "again")]
+async fn an_account_that_ignores_fences_is_caught() {
+    let account = Arc::new(
+        FakeAdmin::new()
+            .making(|name, schema| FakeTable::new(name, schema, 1))
+            .ignoring_fences(),
+    );
+    account.add(&Arc::new(FakeTable::new("copy", string_key("id"), 1)));
+    account.claim("fences", "somebody").await.unwrap();
+    fenced_writer::the_latest_write_stands(fenced_writer::Fenced {
+        writer: &*account,
+        scanner: &*account,
+        table: FencedTable {
+            target: "copy",
+            fence: Fence::Table("fences"),
+        },
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fake_account_keeps_the_laws_of_tables_of_fences() {
+    let account = fenced_account();
+    fence_tables::every_law(&fence_tables::FencedAccount {
+        tables: account.clone(),
+        writer: account,
+        target: "copy".into(),
+    })
+    .await;
 }

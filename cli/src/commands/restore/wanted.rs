@@ -3,7 +3,7 @@
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::layout::Destination;
 use highwater_domain::mark::Grade;
-use highwater_domain::restore::OnExisting;
+use highwater_domain::restore::{OnExisting, RestoreId};
 use highwater_domain::table_plan::{Billing, TableOverrides};
 use highwater_steps::restore_request::{EngineChoice, IntoSnapshot, RestoreRequest};
 
@@ -50,6 +50,15 @@ impl Wanted {
                 }
             }
             (None, None) => return Err(CliError::Usage("name a backup to restore".into())),
+        })
+    }
+
+    /// The restore of this id, as its plan has it.
+    pub(in crate::commands) fn resume(id: RestoreId) -> Self {
+        Self::Resume(RestoreRequest {
+            restore_id: Some(id),
+            resume: true,
+            ..RestoreRequest::default()
         })
     }
 

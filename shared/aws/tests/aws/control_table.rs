@@ -7,11 +7,14 @@ use highwater_domain::control_table::{ControlTable, SegmentCommit};
 use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::live_control::LiveControl;
+use highwater_domain::replica_control::ReplicaControl;
 use highwater_domain::restore::RestoreId;
 use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::snapshot::PartId;
 use highwater_local::EmbeddedDynamoDb;
-use highwater_testkit::conformance::{control_table as laws, live_control, restore_control};
+use highwater_testkit::conformance::{
+    control_table as laws, live_control, replica_control, restore_control,
+};
 
 use crate::loopback::clients;
 
@@ -43,6 +46,13 @@ async fn an_embedded_dynamodb_keeps_the_laws_of_marks() {
     let (_engine, table) = embedded().await;
     let shared: Arc<dyn LiveControl> = Arc::new(table);
     live_control::every_law(&shared).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_dynamodb_keeps_the_laws_of_replicas() {
+    let (_engine, table) = embedded().await;
+    let shared: Arc<dyn ReplicaControl> = Arc::new(table);
+    replica_control::every_law(&shared).await;
 }
 
 /// Ids of both have one form, and one control table keeps both.

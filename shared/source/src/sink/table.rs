@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_aws::Clients;
-use highwater_domain::fenced_writer::{Fenced, FencedWrite, FencedWriter};
+use highwater_domain::fenced_writer::{
+    Fence, FencedTable, FencedWrite, FencedWriter, Transacted, Verdict,
+};
 use highwater_domain::table_writer::WriteOp;
 
 use super::{Applied, Sink, SinkError};
@@ -84,18 +86,31 @@ impl<T: Send + Sync> Sink<T> for TableSink<T> {
         let Some(op) = op else {
             return Ok(Applied::Done);
         };
-        let write = FencedWrite {
+        let table = FencedTable {
             target: &self.target,
+            fence: Fence::Table(&self.fence),
+        };
+        let write = FencedWrite {
             op: &op,
-            fence: &self.fence,
+            key: &record.key_only(),
             fence_id: &hex::encode(print.0),
             order: &record.order().to_string(),
         };
-        match self.writer.write(&write).await {
-            Ok(Fenced::Applied) => Ok(Applied::Done),
-            Ok(Fenced::Stale) => Ok(Applied::Duplicate),
+        match self.writer.transact(table, &[write]).await {
+            Ok(Transacted::Done) => Ok(Applied::Done),
+            Ok(Transacted::Canceled(verdicts)) => judged(verdicts),
             Err(failure) if failure.kind.is_retryable() => Err(SinkError::passing(failure)),
             Err(failure) => Err(SinkError::refused(failure)),
         }
+    }
+}
+
+/// What a cancelled transaction of one write says of it.
+fn judged(verdicts: Vec<Verdict>) -> Result<Applied, SinkError> {
+    match verdicts.into_iter().next() {
+        Some(Verdict::Stale) => Ok(Applied::Duplicate),
+        Some(Verdict::Refused(reason)) => Err(SinkError::refused(reason)),
+        Some(Verdict::Passing(reason)) => Err(SinkError::passing(reason)),
+        Some(Verdict::Clear) | None => Err(SinkError::passing("the transaction was cancelled")),
     }
 }

@@ -8,8 +8,6 @@ use aws_sdk_dynamodb::types::{
 };
 use highwater_aws::{Clients, ConnectionSettings};
 use highwater_domain::control_table::Cas;
-use highwater_domain::fenced_writer::{Fenced, FencedWrite, FencedWriter as _};
-use highwater_domain::table_writer::WriteOp;
 use highwater_local::EmbeddedDynamoDb;
 use highwater_source::{
     Checkpoints, KvCheckpoints, MemoryCheckpoints, Ports, TableSink, builder, create_control_table,
@@ -201,41 +199,4 @@ async fn every_place_of_checkpoints_keeps_the_laws() {
     // Another source's are not seen.
     let other = KvCheckpoints::new(control.table(), "others");
     assert_eq!(other.names("", None).await.unwrap(), [""; 0]);
-}
-
-#[tokio::test]
-async fn a_fence_lets_the_latest_write_stand() {
-    let engine = EmbeddedDynamoDb::start().await.unwrap();
-    let clients = connect(&engine).await;
-    let client = clients.dynamodb();
-    create(&client, "copy", false).await;
-    create(&client, "fences", false).await;
-    let writer = clients.fenced_writer();
-    let put = |cents: u64| {
-        WriteOp::Put(format!(r#"{{"id":{{"S":"a"}},"cents":{{"N":"{cents}"}}}}"#).into())
-    };
-    let delete = WriteOp::Delete(r#"{"id":{"S":"a"}}"#.into());
-    let write = async |op: &WriteOp, order: &str| {
-        let write = FencedWrite {
-            target: "copy",
-            op,
-            fence: "fences",
-            fence_id: "a",
-            order,
-        };
-        writer.write(&write).await.unwrap()
-    };
-    assert_eq!(write(&put(2), "2").await, Fenced::Applied);
-    assert_eq!(write(&put(2), "2").await, Fenced::Stale, "again");
-    assert_eq!(write(&put(1), "1").await, Fenced::Stale, "late");
-    assert_eq!(items(&client, "copy").await["a"], "2");
-    assert_eq!(write(&delete, "3").await, Fenced::Applied);
-    assert_eq!(
-        write(&put(2), "2").await,
-        Fenced::Stale,
-        "what is deleted stays so"
-    );
-    assert!(items(&client, "copy").await.is_empty());
-    assert_eq!(write(&put(4), "4").await, Fenced::Applied);
-    assert_eq!(items(&client, "copy").await["a"], "4");
 }

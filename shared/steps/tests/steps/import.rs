@@ -159,6 +159,7 @@ async fn what_was_imported_is_told_once_it_is_known() {
     let known = account.control.restore(&id).await.unwrap().unwrap();
     let running = RestoreRecord {
         status: Status::Running,
+        replica: None,
         ..known.value
     };
     let restores = &account.control;

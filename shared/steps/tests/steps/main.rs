@@ -19,6 +19,8 @@ mod damage;
 #[cfg(test)]
 mod deletion;
 #[cfg(test)]
+mod direct_replicas;
+#[cfg(test)]
 mod dump;
 #[cfg(test)]
 mod hand_made;
@@ -60,6 +62,16 @@ mod merge_random;
 mod merge_world;
 #[cfg(test)]
 mod races;
+#[cfg(test)]
+mod replica_cases;
+#[cfg(test)]
+mod replica_logs;
+#[cfg(test)]
+mod replica_plans;
+#[cfg(test)]
+mod replica_stage;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod restore_stage;
 #[cfg(test)]

@@ -86,6 +86,8 @@ impl RestoreStage {
             own_endpoint: false,
             stores: Arc::new(OneStore(store.clone())),
             restores: control.clone(),
+            replicas: control.clone(),
+            elsewhere: None,
             snapshots: Deps {
                 stores: Arc::new(OneStore(store.clone())),
                 control: control.clone(),

@@ -150,6 +150,8 @@ impl SecondStage {
             own_endpoint: false,
             stores: stores(),
             restores: control.clone(),
+            replicas: control.clone(),
+            elsewhere: None,
             snapshots: Deps {
                 scanner: table.clone(),
                 describer: table.clone(),

@@ -80,6 +80,8 @@ impl Account {
             own_endpoint: false,
             stores: Arc::new(OneStore(store.clone())),
             restores: control.clone(),
+            replicas: control.clone(),
+            elsewhere: None,
             snapshots: Stage::of_items(0).deps,
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,

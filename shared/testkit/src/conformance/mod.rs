@@ -4,10 +4,13 @@
 
 pub mod control_table;
 pub mod executions;
+pub mod fence_tables;
+pub mod fenced_writer;
 pub mod live_control;
 pub mod object_keys;
 pub mod object_listing;
 pub mod object_store;
+pub mod replica_control;
 pub mod restore_control;
 pub mod stream_source;
 pub mod table_admin;

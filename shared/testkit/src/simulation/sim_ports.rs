@@ -33,6 +33,14 @@ impl<P: ?Sized> Wired<P> {
             wire: wire.clone(),
         }
     }
+
+    pub(crate) fn service(&self) -> Arc<P> {
+        Arc::clone(&self.service)
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
+    }
 }
 
 #[async_trait]

@@ -164,6 +164,30 @@ impl Wire {
         effect: impl Fn() -> T + Send + 'static,
     ) -> Result<T, Failure> {
         let course = self.course();
+        self.send(course, operation, about, effect).await
+    }
+
+    /// The same of a client that repeats nothing by itself: a request that was answered does not come again.
+    pub async fn write_once<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        about: String,
+        effect: impl Fn() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let mut course = self.course();
+        if course.fate == Fate::Doubled {
+            course.fate = Fate::AnswerLost;
+        }
+        self.send(course, operation, about, effect).await
+    }
+
+    async fn send<T: Send + 'static>(
+        &self,
+        course: Course,
+        operation: &'static str,
+        about: String,
+        effect: impl Fn() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         match course.fate {
             Fate::Throttled => {
                 pass(course.there).await;

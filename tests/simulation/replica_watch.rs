@@ -1,0 +1,403 @@
+//! The target of a replica and the replicas' records, with every write checked against the history of the source when it is made.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt as _;
+use highwater_domain::control_table::{Cas, Versioned};
+use highwater_domain::failure::Failure;
+use highwater_domain::fenced_writer::{
+    FencedTable, FencedWrite, FencedWriter, TOMBSTONE, Transacted,
+};
+use highwater_domain::mark::UnixSeconds;
+use highwater_domain::replica::{FENCE_ATTRIBUTE, FenceMode, Phase, ReplicaId, ReplicaRecord};
+use highwater_domain::replica_control::ReplicaControl;
+use highwater_domain::table_writer::{BatchAnswer, PutAnswer, TableWriter, WriteOp};
+use highwater_steps::replica::ReplicaObserver;
+use highwater_steps::replica::sink::Applied;
+use highwater_testkit::fake_admin::FakeAdmin;
+use highwater_testkit::fake_table::string_key;
+use highwater_testkit::simulation::Version;
+use serde_json::Value;
+
+use super::evidence::key_json;
+use super::replica_world::TARGET;
+use super::world::World;
+
+/// The services of one replica, which notice every broken invariant.
+#[derive(Debug)]
+pub struct Watched {
+    world: World,
+    account: Arc<FakeAdmin>,
+    /// Whether pages are empty that are no tip.
+    doubtful: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the scan found, once the snapshot is sealed.
+    scanned: BTreeMap<String, Bytes>,
+    violations: Vec<String>,
+    applied: Applied,
+    loads: u64,
+    /// How often the replica was said to be equal to its source.
+    equalities: u64,
+}
+
+/// What was seen of a replica.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    pub applied: Applied,
+    pub loads: u64,
+    pub equalities: u64,
+}
+
+/// An item as a reader of the replica takes it, and its order.
+struct Found {
+    order: Option<String>,
+    item: Option<Bytes>,
+}
+
+fn now<T>(call: impl Future<Output = T>) -> T {
+    call.now_or_never().expect("a service that answers at once")
+}
+
+impl Watched {
+    pub fn new(world: &World, account: &Arc<FakeAdmin>, doubtful: bool) -> Self {
+        Self {
+            doubtful,
+            world: world.clone(),
+            account: Arc::clone(account),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Says what the scan found.
+    pub fn set_scanned(&self, items: BTreeMap<String, Bytes>) {
+        self.state.lock().unwrap().scanned = items;
+    }
+
+    /// The first invariant that was broken.
+    pub fn violation(&self) -> Option<String> {
+        self.state.lock().unwrap().violations.first().cloned()
+    }
+
+    pub fn seen(&self) -> Seen {
+        let state = self.state.lock().unwrap();
+        Seen {
+            applied: state.applied,
+            loads: state.loads,
+            equalities: state.equalities,
+        }
+    }
+
+    fn broken(&self, what: String) {
+        self.world.trace.note(|| format!("BROKEN {what}"));
+        self.state.lock().unwrap().violations.push(what);
+    }
+
+    /// The replica's record, if there is one.
+    pub fn record(&self) -> Option<ReplicaRecord> {
+        let arn = self.world.table.arn();
+        now(self.world.control.replicas(&arn)).unwrap().pop()
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        self.record().map(|record| record.phase)
+    }
+
+    /// The items of the replica, as a reader takes them.
+    pub fn items(&self) -> BTreeMap<String, Bytes> {
+        let keys = self.world.table.histories().into_keys();
+        let found = keys.filter_map(|key| Some((key.clone(), self.found(&key)?.item?)));
+        found.collect()
+    }
+
+    /// How many items the target really has, tombstones included.
+    pub fn stored(&self) -> usize {
+        let table = self.account.table(TARGET);
+        table.map_or(0, |table| table.items().len())
+    }
+
+    fn found(&self, key: &str) -> Option<Found> {
+        let record = self.record()?;
+        let json = key_json(key);
+        let schema = string_key("id");
+        let stored = self
+            .account
+            .table(TARGET)?
+            .get(&schema.key_of(&json).unwrap());
+        if record.fence == FenceMode::Table {
+            let print = schema.print_of(&json).unwrap();
+            let fences = self.account.fences(&record.fence_table());
+            let order = fences.and_then(|it| it.get(&hex::encode(print.0)).cloned());
+            return Some(Found {
+                order,
+                item: stored,
+            });
+        }
+        let mut item: Value = match stored {
+            Some(stored) => serde_json::from_slice(&stored).unwrap(),
+            None => {
+                return Some(Found {
+                    order: None,
+                    item: None,
+                });
+            }
+        };
+        let members = item.as_object_mut().unwrap();
+        let order = members.remove(FENCE_ATTRIBUTE);
+        let order = order.map(|order| order["S"].as_str().unwrap().to_owned());
+        let is_gone = members.remove(TOMBSTONE).is_some();
+        Some(Found {
+            order,
+            item: (!is_gone).then(|| item.to_string().into()),
+        })
+    }
+
+    /// The state of an item that a fence names, by its place in the item's history.
+    fn named(versions: &[Version], order: &str) -> Option<usize> {
+        let mut parts = order.split('-').skip(1);
+        let ordinal: u64 = parts.next()?.parse().ok()?;
+        let number = parts.next()?;
+        // Shards may use a number again. An ordinal is a shard's time, or a little above it where its parent is as young.
+        let place_in_time = |version: &Version| {
+            let record = version.record.as_ref()?;
+            let made = record.shard.created_at()?.0;
+            (record.sequence_number.padded() == number && made <= ordinal).then_some(made)
+        };
+        let named = versions.iter().enumerate();
+        let named = named.filter_map(|(place, version)| Some((place_in_time(version)?, place)));
+        // An order without a shard, which only a mutation makes, names the first of its number.
+        let by_number = || {
+            versions.iter().position(|version| {
+                let record = version.record.as_ref();
+                record.is_some_and(|record| record.sequence_number.padded() == number)
+            })
+        };
+        named.max().map(|(_, place)| place).or_else(by_number)
+    }
+
+    /// I11 for one item.
+    fn check_item(&self, key: &str, versions: &[Version]) {
+        let Some(Found { order, item }) = self.found(key) else {
+            return;
+        };
+        let expected = match &order {
+            Some(order) => match Self::named(versions, order) {
+                Some(place) => versions[place].item.clone(),
+                None => {
+                    return self.broken(format!(
+                        "I11: the fence of {key} names {order}, which never was"
+                    ));
+                }
+            },
+            None => self.state.lock().unwrap().scanned.get(key).cloned(),
+        };
+        if !is_same(item.as_ref(), expected.as_ref()) {
+            self.broken(format!(
+                "I11: {key} is {item:?}, and {expected:?} by its fence {order:?}"
+            ));
+        }
+    }
+
+    fn check_all(&self) {
+        for (key, versions) in self.world.table.histories() {
+            self.check_item(&key, &versions);
+        }
+    }
+
+    /// As much of what a replica says as does not rest on silence. An empty page is no tip: where there are such, the log's mark of the
+    /// grade `assumed` may be wrong, and says so afterwards; and with it everything that is as good as the log.
+    fn certain(&self, at: UnixSeconds) -> UnixSeconds {
+        if !self.doubtful {
+            return at;
+        }
+        let marks = self.world.marks.history();
+        let known = marks
+            .iter()
+            .map(|(_, _, mark)| mark.mark.proven.max(mark.mark.rolled));
+        at.min(known.max().flatten().unwrap_or(UnixSeconds(0)))
+    }
+
+    /// That the replica holds every change up to a second.
+    fn check_equal(&self, at: UnixSeconds, record: &ReplicaRecord) {
+        self.state.lock().unwrap().equalities += 1;
+        let at = self.certain(at);
+        for (key, versions) in self.world.table.histories() {
+            let is_due = |version: &Version| {
+                let told = version.record.as_ref();
+                told.is_some_and(|it| it.generation == record.generation.0 && it.event_time <= at)
+            };
+            let Some(due) = versions.iter().rposition(is_due) else {
+                continue;
+            };
+            let Some(Found { order, item }) = self.found(&key) else {
+                return;
+            };
+            let holds = match &order {
+                Some(order) => Self::named(&versions, order).is_some_and(|place| place >= due),
+                None => versions[due..]
+                    .iter()
+                    .any(|version| is_same(version.item.as_ref(), item.as_ref())),
+            };
+            if !holds {
+                self.broken(format!(
+                    "EQUAL: said to be equal at {at}, and {key} is {item:?} at {order:?}, behind {:?}",
+                    versions[due]
+                ));
+            }
+        }
+    }
+
+    /// A record that replaces another.
+    fn check_record(&self, before: &ReplicaRecord, after: &ReplicaRecord) {
+        let is_step = before.phase == after.phase
+            || matches!(
+                (before.phase, after.phase),
+                (Phase::Load, Phase::Quiesce)
+                    | (Phase::Quiesce, Phase::Live)
+                    | (Phase::Live, Phase::Promoted)
+                    | (Phase::Load | Phase::Quiesce | Phase::Live, Phase::Failed)
+            );
+        if !is_step {
+            self.broken(format!("PHASE: {} after {}", after.phase, before.phase));
+        }
+        if after.applied < before.applied {
+            self.broken(format!(
+                "EQUAL: goes back from {:?} to {:?}",
+                before.applied, after.applied
+            ));
+        }
+        if after.phase == Phase::Live && before.phase != Phase::Live {
+            self.check_all();
+        }
+        if let Some(at) = after.equal_at()
+            && after.phase == Phase::Live
+        {
+            self.check_equal(at, after);
+        }
+    }
+}
+
+/// Whether two items are one: of fences in attributes the target's spelling may differ.
+fn is_same(one: Option<&Bytes>, other: Option<&Bytes>) -> bool {
+    let read = |item: &Bytes| serde_json::from_slice::<Value>(item).unwrap();
+    one == other || one.map(read) == other.map(read)
+}
+
+#[async_trait]
+impl TableWriter for Watched {
+    async fn write_batch(&self, table: &str, ops: &[WriteOp]) -> Result<BatchAnswer, Failure> {
+        let answer = self.account.write_batch(table, ops).await?;
+        self.state.lock().unwrap().loads += 1;
+        let phase = self.phase();
+        if matches!(phase, Some(Phase::Live | Phase::Promoted)) {
+            self.broken(format!("I12: a loader wrote in phase {phase:?}"));
+        }
+        Ok(answer)
+    }
+
+    async fn put_if_absent(
+        &self,
+        table: &str,
+        partition_key: &str,
+        item: &Bytes,
+        want_existing: bool,
+    ) -> Result<PutAnswer, Failure> {
+        let answer = self
+            .account
+            .put_if_absent(table, partition_key, item, want_existing)
+            .await?;
+        self.state.lock().unwrap().loads += 1;
+        let phase = self.phase();
+        if matches!(phase, Some(Phase::Live | Phase::Promoted)) {
+            self.broken(format!("I12: a loader wrote in phase {phase:?}"));
+        }
+        Ok(answer)
+    }
+}
+
+#[async_trait]
+impl FencedWriter for Watched {
+    async fn transact(
+        &self,
+        table: FencedTable<'_>,
+        writes: &[FencedWrite<'_>],
+    ) -> Result<Transacted, Failure> {
+        let before = self.account.orders(table, writes).await?;
+        let answer = self.account.transact(table, writes).await?;
+        let after = self.account.orders(table, writes).await?;
+        for (before, after) in before.iter().zip(&after) {
+            if after < before {
+                self.broken(format!("I10: a fence went from {before:?} to {after:?}"));
+            }
+        }
+        if self.phase() == Some(Phase::Live) {
+            self.check_all();
+        }
+        Ok(answer)
+    }
+
+    async fn orders(
+        &self,
+        table: FencedTable<'_>,
+        writes: &[FencedWrite<'_>],
+    ) -> Result<Vec<Option<String>>, Failure> {
+        self.account.orders(table, writes).await
+    }
+}
+
+#[async_trait]
+impl ReplicaControl for Watched {
+    async fn create_replica(&self, record: &ReplicaRecord) -> Result<Cas, Failure> {
+        self.world.control.create_replica(record).await
+    }
+
+    async fn replica(
+        &self,
+        source_arn: &str,
+        id: &ReplicaId,
+    ) -> Result<Option<Versioned<ReplicaRecord>>, Failure> {
+        self.world.control.replica(source_arn, id).await
+    }
+
+    async fn update_replica(&self, seen: i64, record: &ReplicaRecord) -> Result<Cas, Failure> {
+        let before = self.record();
+        let cas = self.world.control.update_replica(seen, record).await?;
+        if let (Cas::Applied(_), Some(before)) = (cas, before) {
+            self.check_record(&before, record);
+        }
+        Ok(cas)
+    }
+
+    async fn replicas(&self, source_arn: &str) -> Result<Vec<ReplicaRecord>, Failure> {
+        self.world.control.replicas(source_arn).await
+    }
+
+    async fn forget_replica(&self, source_arn: &str, id: &ReplicaId) -> Result<(), Failure> {
+        self.world.control.forget_replica(source_arn, id).await
+    }
+}
+
+/// Adds up what appliers say of themselves.
+#[derive(Debug)]
+pub struct Tally(pub Arc<Watched>);
+
+impl ReplicaObserver for Tally {
+    fn applied(&self, _: &ReplicaId, applied: &Applied) {
+        if !applied.is_balanced() {
+            self.0.broken(format!("SUM: {applied:?}"));
+        }
+        self.0.state.lock().unwrap().applied.add(applied);
+    }
+
+    fn refused(&self, _: &ReplicaId, reason: &str) {
+        self.0.broken(format!(
+            "SUM: the target refused a record of its source: {reason}"
+        ));
+    }
+}
