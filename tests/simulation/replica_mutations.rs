@@ -7,7 +7,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::failure::Failure;
-use highwater_domain::fenced_writer::{FencedTable, FencedWrite, FencedWriter, Transacted};
+use highwater_domain::fenced_writer::{
+    FencedTable, FencedWrite, FencedWriter, Transacted, Verdict,
+};
 use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl;
 
@@ -19,6 +21,8 @@ use super::replica_seeds::attempt;
 pub enum ReplicaMutation {
     /// The replica is live as soon as it is loaded.
     QuiesceSkipped,
+    /// The fence is looked at in one request, and item and fence are written in another.
+    FenceInTwoSteps,
     /// Sequence numbers are compared across shards.
     ShardOmitted,
     /// A loader does not say that it is at work.
@@ -76,6 +80,7 @@ impl FencedWriter for Wrong<dyn FencedWriter> {
                 let writes: Vec<_> = reordered(writes, &orders).collect();
                 self.inner.transact(table, &writes).await
             }
+            ReplicaMutation::FenceInTwoSteps => self.in_two_steps(table, writes).await,
             _ => self.inner.transact(table, writes).await,
         }
     }
@@ -86,6 +91,26 @@ impl FencedWriter for Wrong<dyn FencedWriter> {
         writes: &[FencedWrite<'_>],
     ) -> Result<Vec<Option<String>>, Failure> {
         self.inner.orders(table, writes).await
+    }
+}
+
+impl Wrong<dyn FencedWriter> {
+    /// The fence is looked at first, and the item written after that, whatever the fence has become: the account ignores it.
+    async fn in_two_steps(
+        &self,
+        table: FencedTable<'_>,
+        writes: &[FencedWrite<'_>],
+    ) -> Result<Transacted, Failure> {
+        let orders = self.inner.orders(table, writes).await?;
+        let verdict = |(order, write): (&Option<String>, &FencedWrite<'_>)| match order {
+            Some(order) if order.as_str() >= write.order => Verdict::Stale,
+            _ => Verdict::Clear,
+        };
+        let verdicts: Vec<Verdict> = orders.iter().zip(writes).map(verdict).collect();
+        if verdicts.contains(&Verdict::Stale) {
+            return Ok(Transacted::Canceled(verdicts));
+        }
+        self.inner.transact(table, writes).await
     }
 }
 
@@ -201,6 +226,25 @@ fn applying_before_the_replica_is_live_is_caught() {
         14,
         &["I11", "I13", "EQUAL"],
         late_loads,
+    );
+}
+
+#[test]
+#[ignore = "it is not caught yet: no seed has shown I10 or I11 for it; run it with --ignored a_fence_in_two_steps_is_caught"]
+fn a_fence_in_two_steps_is_caught() {
+    caught(
+        ReplicaMutation::FenceInTwoSteps,
+        34,
+        &["I10", "I11", "I13", "EQUAL"],
+        |of| {
+            of.plan.writes = 150;
+            of.plan.keys = 3;
+            of.plan.pause_ms = 1_000;
+            of.plan.trouble.per_mille = 120;
+            of.plan.trouble.late_ms = 60_000;
+            of.plan.nasty.empty_percent = 0;
+            of.echoes = 3;
+        },
     );
 }
 

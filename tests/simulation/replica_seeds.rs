@@ -122,3 +122,17 @@ fn one_replica_by_name() {
         assert!(ran.result.is_ok(), "{}", story(seed));
     }
 }
+
+#[test]
+#[ignore = "not so yet: a load reads its files on threads of their own, whose order is no seed's; run it with --ignored a_seed_of_a_replica_is_one_interleaving"]
+fn a_seed_of_a_replica_is_one_interleaving() {
+    for seed in 0..6 {
+        let [first, second] = [0; 2].map(|_| attempt(ReplicaPlan::of(seed), true));
+        let mut pairs = first.trace.iter().zip(&second.trace);
+        assert_eq!(
+            pairs.find(|(a, b)| a != b),
+            None,
+            "seed {seed} runs twice in two ways"
+        );
+    }
+}

@@ -59,7 +59,10 @@ impl ReplicaWorld {
         let make =
             move |name: &str, schema| FakeTable::new(name, schema, 3).with_unprocessed(unprocessed);
         let account = FakeAdmin::new().making(make);
-        let account = Arc::new(account);
+        let account = Arc::new(match mutation {
+            Some(ReplicaMutation::FenceInTwoSteps) => account.ignoring_fences(),
+            _ => account,
+        });
         if is_there {
             account.add(&Arc::new(make(TARGET, string_key("id"))));
         }
