@@ -6,7 +6,7 @@ use highwater_steps::replica::apply::ApplyRequest;
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_replicas().await?;
+    let deps = start_replicas()?;
     let scope = ApplyScope {
         tables: LiveConfig::from_environment()?.tables,
         request: ApplyRequest {

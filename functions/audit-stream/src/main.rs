@@ -5,7 +5,7 @@ use highwater_steps::audit_tables::{self, AuditEvent, AuditScope};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_live().await?;
+    let deps = start_live()?;
     let config = LiveConfig::from_environment()?;
     let scope = AuditScope {
         to: config.log_to,

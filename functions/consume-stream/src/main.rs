@@ -5,7 +5,7 @@ use highwater_steps::consume_stream::{self, ConsumeInput, LogDestination};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_consume().await?;
+    let deps = start_consume()?;
     let to = LogDestination(LiveConfig::from_environment()?.log_to);
     serve_stream(deps, move |deps, input: ConsumeInput, budget| {
         let to = to.clone();

@@ -5,7 +5,7 @@ use highwater_steps::finalize_backup::{self, FinalizeInput};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start().await?;
+    let deps = start()?;
     serve(deps, |deps, input: FinalizeInput, budget| async move {
         finalize_backup::run(&deps, &input, budget).await
     })

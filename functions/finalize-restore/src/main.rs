@@ -5,7 +5,7 @@ use highwater_steps::finalize_restore::{self, FinalizeRestoreInput};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_restore().await?;
+    let deps = start_restore()?;
     serve(
         deps,
         |deps, input: FinalizeRestoreInput, budget| async move {

@@ -5,7 +5,7 @@ use highwater_steps::fold_log::{self, FoldInput};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_restore().await?;
+    let deps = start_restore()?;
     serve(deps, |deps, input: FoldInput, budget| async move {
         fold_log::run(&deps, &input, budget).await
     })

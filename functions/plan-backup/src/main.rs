@@ -5,7 +5,7 @@ use highwater_steps::plan_backup::{self, PlanInput};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start().await?;
+    let deps = start()?;
     serve(deps, |deps, input: PlanInput, _budget| async move {
         plan_backup::run(&deps, &input).await
     })

@@ -5,7 +5,7 @@ use highwater_steps::plan_restore::{self, PlanRestoreInput};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_restore().await?;
+    let deps = start_restore()?;
     serve(deps, |deps, input: PlanRestoreInput, budget| async move {
         plan_restore::run(&deps, &input, budget).await
     })

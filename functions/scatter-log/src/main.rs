@@ -5,7 +5,7 @@ use highwater_steps::scatter_log::{self, ScatterInput};
 
 #[tokio::main]
 async fn main() -> Result<(), StartError> {
-    let deps = start_restore().await?;
+    let deps = start_restore()?;
     serve(deps, |deps, input: ScatterInput, budget| async move {
         scatter_log::run(&deps, &input, budget).await
     })

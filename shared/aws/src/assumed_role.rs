@@ -1,14 +1,11 @@
 //! The credentials of a role, taken and renewed by STS, under a session name that says what for.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use aws_config::SdkConfig;
-use aws_config::sts::AssumeRoleProvider;
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use aws_sdk_sts::operation::assume_role::AssumeRoleError;
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_sdk_sts::types::Credentials as Given;
 use highwater_domain::failure::{Failure, FailureKind};
 use thiserror::Error;
 
@@ -34,7 +31,7 @@ pub(crate) struct RoleRefused {
 #[derive(Debug)]
 pub(crate) struct AssumedRole {
     role: String,
-    inner: AssumeRoleProvider,
+    sts: aws_sdk_sts::Client,
 }
 
 impl AssumedRole {
@@ -42,21 +39,29 @@ impl AssumedRole {
     ///
     /// # Errors
     /// [`FailureKind::Invalid`] if it is no role's ARN.
-    pub(crate) async fn new(role: &str, config: &SdkConfig) -> Result<Self, Failure> {
+    pub(crate) fn new(role: &str, config: aws_sdk_sts::Config) -> Result<Self, Failure> {
         check(role)?;
-        let builder = AssumeRoleProvider::builder(role).session_name(SESSION_NAME);
         Ok(Self {
             role: role.to_owned(),
-            inner: builder.configure(config).build().await,
+            sts: aws_sdk_sts::Client::from_conf(config),
         })
     }
 
-    fn refused(&self, error: &CredentialsError) -> CredentialsError {
-        type Asked = SdkError<AssumeRoleError, HttpResponse>;
-        let (kind, reason) = match failure::find::<Asked>(error) {
-            Some(asked) => failure::judge(asked),
-            None => (FailureKind::Denied, failure::root_cause(error)),
-        };
+    async fn assume(&self) -> Result<Credentials, CredentialsError> {
+        let asked = self.sts.assume_role().role_arn(&self.role);
+        let answer = asked.role_session_name(SESSION_NAME).send().await;
+        let answer = answer.map_err(|error| {
+            let (kind, reason) = failure::judge(&error);
+            self.refused(kind, reason)
+        })?;
+        let given = answer.credentials.as_ref().and_then(read);
+        given.ok_or_else(|| {
+            let reason = "STS answered without credentials".to_owned();
+            self.refused(FailureKind::Transient, reason)
+        })
+    }
+
+    fn refused(&self, kind: FailureKind, reason: String) -> CredentialsError {
         CredentialsError::provider_error(RoleRefused {
             role: self.role.clone(),
             reason,
@@ -65,15 +70,23 @@ impl AssumedRole {
     }
 }
 
+fn read(given: &Given) -> Option<Credentials> {
+    let expires = SystemTime::try_from(given.expiration).ok()?;
+    Some(Credentials::new(
+        &given.access_key_id,
+        &given.secret_access_key,
+        Some(given.session_token.clone()),
+        Some(expires),
+        "AssumeRole",
+    ))
+}
+
 impl ProvideCredentials for AssumedRole {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(async move {
-            let given = self.inner.provide_credentials().await;
-            given.map_err(|error| self.refused(&error))
-        })
+        future::ProvideCredentials::new(self.assume())
     }
 }
 

@@ -9,12 +9,13 @@ use highwater_domain::replica_targets::TargetAccess;
 
 use crate::assumed_role::AssumedRole;
 use crate::connection::{
-    ConnectionSettings, FIRST_BACKOFF, LONGEST_BACKOFF, Origin, check_region, dynamodb_config,
-    load, region, s3_config, streams_config, sts_config,
+    ConnectionSettings, Origin, check_region, dynamodb_config, region, s3_config, streams_config,
+    sts_config,
 };
 use crate::{
     DynamoAdmin, DynamoDescriber, DynamoFenceTables, DynamoFencedWriter, DynamoImporter,
     DynamoScanner, DynamoStreams, DynamoTargets, DynamoWriter, KvControlTable, S3Store, endpoint,
+    sdk_config,
 };
 
 /// The SDK clients, configured. Cheap to clone; clones share their connections.
@@ -39,11 +40,16 @@ impl Clients {
         for url in [settings.dynamodb(), settings.s3()].into_iter().flatten() {
             endpoint::check(url)?;
         }
-        Self::build(Origin {
-            config: load(settings).await,
-            settings: settings.clone(),
-            as_role: false,
-        })
+        Self::build(Origin::of_user(settings).await)
+    }
+
+    /// The clients of a Lambda function. Region, endpoints and credentials are in its environment, where Lambda puts
+    /// them: profiles, roles and the machine's metadata are not looked for.
+    ///
+    /// # Errors
+    /// [`FailureKind::Invalid`](highwater_domain::failure::FailureKind::Invalid) if no region is known or an endpoint is no URL.
+    pub fn of_function() -> Result<Self, Failure> {
+        Self::build(Origin::of_function(std::env::vars()))
     }
 
     fn build(origin: Origin) -> Result<Self, Failure> {
@@ -73,14 +79,11 @@ impl Clients {
     ///
     /// # Errors
     /// [`FailureKind::Invalid`](highwater_domain::failure::FailureKind::Invalid) if the region or the role is none.
-    pub async fn at(&self, access: &TargetAccess) -> Result<Self, Failure> {
+    pub fn at(&self, access: &TargetAccess) -> Result<Self, Failure> {
         let mut origin = self.origin.clone();
         if let Some(role) = &access.role {
-            let assumed = AssumedRole::new(role, &sts_config(&self.origin)?).await?;
-            let credentials = SharedCredentialsProvider::new(assumed);
-            let config = origin.config.into_builder();
-            origin.config = config.credentials_provider(credentials).build();
-            origin.as_role = true;
+            let assumed = AssumedRole::new(role, sts_config(&self.origin)?)?;
+            origin = origin.with_credentials(SharedCredentialsProvider::new(assumed));
         }
         if let Some(region) = access.region.as_deref().filter(|it| *it != self.region) {
             check_region(region)?;
@@ -92,10 +95,7 @@ impl Clients {
     /// The same clients, which send a request that fails in passing again `retries` times; 0 is never.
     #[must_use]
     pub fn with_retries(self, retries: u32) -> Self {
-        let retry = RetryConfig::standard()
-            .with_max_attempts(retries.saturating_add(1))
-            .with_initial_backoff(FIRST_BACKOFF)
-            .with_max_backoff(LONGEST_BACKOFF);
+        let retry = sdk_config::retries(retries.saturating_add(1));
         let dynamodb = self.dynamodb.config().to_builder();
         let streams = self.streams.config().to_builder();
         let s3 = self.s3.config().to_builder();

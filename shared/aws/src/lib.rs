@@ -1,6 +1,6 @@
 //! Highwater's adapters to AWS: the ports of `highwater-domain` over the SDKs.
 //!
-//! [`Clients`] is the one place that builds SDK configuration. [`DynamoScanner`] reads a table page by
+//! [`Clients`] is the one place that builds the configuration of services. [`DynamoScanner`] reads a table page by
 //! page and keeps the items as the bytes that DynamoDB sent, [`DynamoWriter`] sends items as the bytes that
 //! a backup holds; [`S3Store`] keeps objects in a bucket; [`DynamoDescriber`] reads a table's settings
 //! verbatim, [`DynamoAdmin`] and [`DynamoImporter`] make tables from them; [`DynamoStreams`] reads streams,
@@ -30,6 +30,7 @@ mod request_body;
 mod restore_control;
 mod s3_listing;
 mod s3_store;
+mod sdk_config;
 mod signed_payload;
 mod stream_source;
 mod table_admin;

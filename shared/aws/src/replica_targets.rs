@@ -38,7 +38,7 @@ impl DynamoTargets {
         if let Some(known) = self.lock().get(access) {
             return Ok(known.clone());
         }
-        let clients = self.own.at(access).await?;
+        let clients = self.own.at(access)?;
         // Of two that open one place at once the first is kept, so that both share its session.
         let kept = self.lock().entry(access.clone()).or_insert(clients).clone();
         Ok(kept)

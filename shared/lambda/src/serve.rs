@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use highwater_aws::{Clients, ConnectionSettings};
+use highwater_aws::Clients;
 use highwater_domain::budget::{Budget, Clock as _};
 use highwater_domain::failure::Failure;
 use highwater_domain::ids::UnixMillis;
@@ -47,8 +47,8 @@ pub enum StartError {
 }
 
 /// Sets up logging and builds the ports of the backup workflow from the environment. Once per sandbox.
-pub async fn start() -> Result<Deps, StartError> {
-    let (clients, config) = connect().await?;
+pub fn start() -> Result<Deps, StartError> {
+    let (clients, config) = connect()?;
     Ok(backup_deps(&clients, &config))
 }
 
@@ -73,8 +73,8 @@ fn backup_deps(clients: &Clients, config: &Config) -> Deps {
 }
 
 /// Sets up logging and builds the ports of the restore workflow from the environment. Once per sandbox.
-pub async fn start_restore() -> Result<RestoreDeps, StartError> {
-    let (clients, config) = connect().await?;
+pub fn start_restore() -> Result<RestoreDeps, StartError> {
+    let (clients, config) = connect()?;
     let clock = Arc::new(SystemClock);
     Ok(RestoreDeps {
         writer: Arc::new(clients.table_writer()),
@@ -101,8 +101,8 @@ pub async fn start_restore() -> Result<RestoreDeps, StartError> {
 }
 
 /// Sets up logging and builds the ports of the live side from the environment. Once per sandbox.
-pub async fn start_live() -> Result<LiveDeps, StartError> {
-    let (clients, config) = connect().await?;
+pub fn start_live() -> Result<LiveDeps, StartError> {
+    let (clients, config) = connect()?;
     let stores = Arc::new(S3Stores(clients.clone()));
     Ok(live_deps(
         &clients,
@@ -114,8 +114,8 @@ pub async fn start_live() -> Result<LiveDeps, StartError> {
 
 /// Sets up logging and builds the ports of `consume-stream`, with the short cut to replicas where the deployment may have some. Once per
 /// sandbox.
-pub async fn start_consume() -> Result<ConsumeDeps, StartError> {
-    let (clients, config) = connect().await?;
+pub fn start_consume() -> Result<ConsumeDeps, StartError> {
+    let (clients, config) = connect()?;
     let stores = Arc::new(S3Stores(clients.clone()));
     let observer = Arc::new(LoggingObserver);
     let live = live_deps(&clients, &config.control_table, stores, observer);
@@ -131,8 +131,8 @@ pub async fn start_consume() -> Result<ConsumeDeps, StartError> {
 }
 
 /// Sets up logging and builds the ports of replicas from the environment. Once per sandbox.
-pub async fn start_replicas() -> Result<ReplicaDeps, StartError> {
-    let (clients, config) = connect().await?;
+pub fn start_replicas() -> Result<ReplicaDeps, StartError> {
+    let (clients, config) = connect()?;
     let control = Arc::new(clients.control_table(&config.control_table));
     let stores = Arc::new(S3Stores(clients.clone()));
     let observer = Arc::new(LoggingObserver);
@@ -167,7 +167,7 @@ pub fn live_deps(
     }
 }
 
-async fn connect() -> Result<(Clients, Config), StartError> {
+fn connect() -> Result<(Clients, Config), StartError> {
     let config = Config::from_pairs(std::env::vars());
     log_lines::begin(config.as_ref().map_or("info", |config| &config.log));
     match &config {
@@ -181,8 +181,7 @@ async fn connect() -> Result<(Clients, Config), StartError> {
             "Lambda drops this function's metrics, which are lines of the level INFO: set its ApplicationLogLevel to INFO and HIGHWATER_LOG to the level wanted"
         );
     }
-    let clients = Clients::connect(&ConnectionSettings::default()).await?;
-    Ok((clients, config))
+    Ok((Clients::of_function()?, config))
 }
 
 /// Answers events with `step` until the sandbox ends.
@@ -313,6 +312,7 @@ fn finish<O: Serialize>(
 
 #[cfg(test)]
 mod tests {
+    use highwater_aws::ConnectionSettings;
     use highwater_domain::live_control::LogId;
     use highwater_domain::stream_source::StreamError;
     use highwater_lease::{LeaseId, NewLease, Position};
