@@ -7,8 +7,8 @@ use thiserror::Error;
 pub struct Config {
     /// `HIGHWATER_CONTROL_TABLE`: the control table's name.
     pub control_table: String,
-    /// `HIGHWATER_LOG`: which log lines appear, in `tracing`'s filter syntax. Without it `AWS_LAMBDA_LOG_LEVEL`, which
-    /// Lambda sets to the function's `ApplicationLogLevel`; without that, `info`.
+    /// `HIGHWATER_LOG`: which log lines appear, as levels of all targets and of single ones: `info,highwater_steps=debug`.
+    /// Without it `AWS_LAMBDA_LOG_LEVEL`, which Lambda sets to the function's `ApplicationLogLevel`; without that, `info`.
     pub log: String,
     /// `HIGHWATER_STACK`: the stack's name, a dimension of the metrics.
     pub stack: Option<String>,

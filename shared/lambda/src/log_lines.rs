@@ -13,7 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::{LookupSpan, Scope};
@@ -25,7 +25,7 @@ use crate::ports::SystemClock;
 pub(crate) fn begin(filter: &str) {
     let (filter, wrong) = match read(filter) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
     };
     let lines = LogLines(std::io::stdout);
     let begun = tracing_subscriber::registry()
@@ -43,13 +43,23 @@ pub(crate) fn begin(filter: &str) {
     ));
 }
 
-/// A filter that names targets only would hide errors of all others, and the spans that carry the ids.
-fn read(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    let mut directives = filter.split(',').map(str::trim);
-    if directives.any(|it| it.parse::<LevelFilter>().is_ok()) {
-        return EnvFilter::try_new(filter);
+/// Reads levels of all targets and of single ones: `info,highwater_steps=debug`. Nothing else of `EnvFilter`'s syntax, for
+/// whose regular expressions each cold start would pay.
+fn read(filter: &str) -> Result<Targets, String> {
+    let directives = filter.split(',').map(str::trim);
+    let directives: Vec<&str> = directives.filter(|it| !it.is_empty()).collect();
+    if let Some(other) = directives.iter().find(|it| it.contains(['[', '{'])) {
+        return Err(format!(
+            "{other}: lines are chosen by target and level only"
+        ));
     }
-    EnvFilter::try_new(format!("{filter},error"))
+    let targets = directives.join(",").parse::<Targets>();
+    let targets = targets.map_err(|error| error.to_string())?;
+    // One that names targets only would hide errors of all others, and the spans that carry the ids.
+    Ok(match targets.default_level() {
+        Some(_) => targets,
+        None => targets.with_default(LevelFilter::ERROR),
+    })
 }
 
 /// Writes events as lines.
@@ -150,6 +160,8 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use tracing::Level;
+
     use super::*;
 
     #[derive(Clone, Default)]
@@ -240,6 +252,39 @@ mod tests {
             assert_eq!(lines[0]["request_id"], "r-1", "{filter}");
         }
         assert_eq!(logged("off", || tracing::error!("no")), [] as [Value; 0]);
-        assert!(read("a=b=c").is_err());
+    }
+
+    #[test]
+    fn a_filter_is_levels_of_all_targets_and_of_single_ones() {
+        let enabled = |filter: &str, target: &str| {
+            let filter = read(filter).unwrap();
+            let mut levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN].into_iter();
+            let most = levels.find(|level| filter.would_enable(target, level));
+            most.unwrap_or(Level::ERROR)
+        };
+        for (filter, steps, others) in [
+            ("", Level::ERROR, Level::ERROR),
+            ("WARN", Level::WARN, Level::WARN),
+            ("highwater_steps", Level::TRACE, Level::ERROR),
+            ("highwater_steps=info", Level::INFO, Level::ERROR),
+            (" warn , highwater_steps=debug ,", Level::DEBUG, Level::WARN),
+            (
+                "highwater_steps::scan_segment=trace,info",
+                Level::INFO,
+                Level::INFO,
+            ),
+        ] {
+            assert_eq!(enabled(filter, "highwater_steps::pace"), steps, "{filter}");
+            assert_eq!(enabled(filter, "hyper"), others, "{filter}");
+        }
+        for wrong in [
+            "a=b=c",
+            "a=loud",
+            "info,[invocation]=debug",
+            "a[{shard=1}]=info",
+        ] {
+            let said = read(wrong).unwrap_err();
+            assert!(!said.is_empty(), "{wrong}");
+        }
     }
 }
