@@ -95,7 +95,7 @@ export interface HighwaterProps {
   readonly architecture?: lambda.Architecture;
   /**
    * A folder with the built functions, `<folder>/<function>/bootstrap`, as `cargo lambda build` leaves them in target/lambda.
-   * @default - they are built with cargo-lambda, which must be installed, or in Docker
+   * @default - they are built with cargo-lambda, which must be installed: Docker would see one folder of the workspace only
    */
   readonly lambdaDir?: string;
 }

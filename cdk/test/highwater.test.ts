@@ -15,7 +15,8 @@ import { Deployed, read } from "./resolve";
 
 const ROOT = path.resolve(__dirname, "..", "..", "..");
 const SAM = read(fs.readFileSync(path.join(ROOT, "template.yaml"), "utf8"));
-const FOLDERS = fs.readdirSync(path.join(ROOT, "functions")).sort();
+/** Without `.cargo`, which says how they are built. */
+const FOLDERS = fs.readdirSync(path.join(ROOT, "functions")).filter((name) => !name.startsWith(".")).sort();
 
 /** Empty files in the place of the functions: these tests are not about what is in them. */
 const LAMBDA_DIR = fs.mkdtempSync(path.join(os.tmpdir(), "highwater-cdk-"));

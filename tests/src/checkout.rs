@@ -49,7 +49,7 @@ pub fn json(relative: &str) -> Result<Value, CheckoutError> {
     serde_json::from_str(&text).map_err(|source| CheckoutError::Json { path, source })
 }
 
-/// The names of a folder's entries, in order.
+/// The names of a folder's entries, in order, without hidden ones: these are tools' settings.
 pub fn entries(relative: &str) -> Result<Vec<String>, CheckoutError> {
     let path = path(relative);
     let name_of = |entry: io::Result<fs::DirEntry>| {
@@ -57,6 +57,7 @@ pub fn entries(relative: &str) -> Result<Vec<String>, CheckoutError> {
     };
     let names = fs::read_dir(&path).and_then(|entries| entries.map(name_of).collect());
     let mut names: Vec<String> = names.map_err(|source| CheckoutError::Io { path, source })?;
+    names.retain(|name| !name.starts_with('.'));
     names.sort();
     Ok(names)
 }

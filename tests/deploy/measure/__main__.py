@@ -24,7 +24,7 @@ BUDGETS = {"zip MB": 4.0, "ready ms": 5.0, "call CPU ms": 8.0, "idle MB": 14.0}
 
 def main() -> int:
     arguments = parse()
-    names = sorted(folder.name for folder in (ROOT / "functions").iterdir() if folder.is_dir())
+    names = sorted(folder.name for folder in (ROOT / "functions").glob("[!.]*") if folder.is_dir())
     executables = [Executable.find(arguments.folder, name) for name in names]
     broken = show_sizes(executables) if arguments.sizes else show_all(executables, arguments.starts)
     print("\n".join(["", *broken] if broken else ["", "each function is within its budgets"]))
