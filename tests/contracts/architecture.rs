@@ -86,6 +86,7 @@ fn no_arrow_points_up() {
         ("shared/kv", &[]),
         ("shared/lease", &["domain", "kv"]),
         ("shared/asl", &[]),
+        ("shared/crc-fast", &[]),
         ("shared/steps", &["domain", "lease"]),
         ("shared/local", &["domain"]),
         // The simulator is a table of leases too, whose port fails as kv does.
