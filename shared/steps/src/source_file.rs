@@ -6,8 +6,10 @@
 //! reading compares hashes; where it gives none it takes every line apart.
 //!
 //! Decompression and parsing run on a thread of their own, fed and drained by short queues, so that they neither
-//! stall the runtime nor run ahead of whoever takes the records.
+//! stall the runtime nor run ahead of whoever takes the records. A small file is taken apart where its records
+//! are asked for.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use highwater_domain::backup_source::SourceFile;
@@ -24,6 +26,9 @@ mod stored_bytes;
 
 use stored_bytes::{Feeder, Pins, StoredBytes, WholeObject};
 
+/// Up to here a file needs no thread: the way there and back would take longer than the work.
+const AT_ONCE_BYTES: u64 = 64 << 10;
+
 /// Up to here a file is fetched whole.
 const WHOLE_BYTES: u64 = 64 << 20;
 
@@ -39,6 +44,7 @@ const BATCH_RECORDS: usize = 1000;
 /// Sizes that tests make small.
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
+    at_once: u64,
     whole: u64,
     range: u64,
 }
@@ -46,6 +52,7 @@ struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
+            at_once: AT_ONCE_BYTES,
             whole: WHOLE_BYTES,
             range: RANGE_BYTES,
         }
@@ -63,11 +70,22 @@ enum Said {
 /// The records of one file, in order. Dropping it ends the reading.
 #[derive(Debug)]
 pub struct Records {
-    object: String,
-    said: mpsc::Receiver<Said>,
+    file: SourceFile,
+    from: Origin,
+    skip_checks: bool,
     state: State,
-    /// Held so that a reading that nobody waits for stops fetching.
-    _feeder: Option<Feeder>,
+}
+
+/// Where records come from.
+#[derive(Debug)]
+enum Origin {
+    /// Taken apart when they are asked for.
+    Here(Box<ItemLines<StoredBytes>>),
+    Thread {
+        said: mpsc::Receiver<Said>,
+        /// Held so that a reading that nobody waits for stops fetching.
+        _feeder: Option<Feeder>,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,25 +105,27 @@ impl Records {
             State::Broken => return Err(self.broken("was found to be broken before")),
             State::Reading => {}
         }
-        match self.said.recv().await {
-            Some(Said::Batch(records)) => Ok(Some(records)),
-            Some(Said::End) => {
-                self.state = State::Ended;
-                Ok(None)
+        let next = match &mut self.from {
+            Origin::Here(lines) => {
+                next_batch(lines, &self.file, self.skip_checks).map_err(StepError::from)
             }
-            Some(Said::Broken(error)) => {
-                self.state = State::Broken;
-                Err(error)
-            }
-            None => {
-                self.state = State::Broken;
-                Err(self.broken("was not read to its end: the thread that read it died"))
-            }
-        }
+            Origin::Thread { said, .. } => match said.recv().await {
+                Some(Said::Batch(records)) => Ok(Some(records)),
+                Some(Said::End) => Ok(None),
+                Some(Said::Broken(error)) => Err(error),
+                None => Err(self.broken("was not read to its end: the thread that read it died")),
+            },
+        };
+        self.state = match next {
+            Ok(Some(_)) => State::Reading,
+            Ok(None) => State::Ended,
+            Err(_) => State::Broken,
+        };
+        next
     }
 
     fn broken(&self, what: &str) -> StepError {
-        StepError::Internal(format!("{} {what}", self.object))
+        StepError::Internal(format!("{} {what}", self.file.object))
     }
 }
 
@@ -130,6 +150,12 @@ async fn open_sized(
 ) -> Result<Records, StepError> {
     if file.stored_bytes <= sizes.whole {
         let object = WholeObject::fetch(store, file).await?;
+        if file.stored_bytes <= sizes.at_once {
+            if !skip_checks {
+                file_check::check(object.reader(), file)?;
+            }
+            return Ok(here(object.reader(), file, skip_checks));
+        }
         if !skip_checks {
             checked(object.reader(), file).await?;
         }
@@ -163,7 +189,20 @@ async fn checked(mut bytes: StoredBytes, file: &SourceFile) -> Result<StoredByte
     })
 }
 
-/// The reading that gives records out.
+fn lines_of<R: Read>(bytes: R, file: &SourceFile) -> ItemLines<R> {
+    ItemLines::new(bytes, file.object.clone(), file.packing, file.shape)
+}
+
+fn here(bytes: StoredBytes, file: &SourceFile, skip_checks: bool) -> Records {
+    Records {
+        from: Origin::Here(Box::new(lines_of(bytes, file))),
+        file: file.clone(),
+        skip_checks,
+        state: State::Reading,
+    }
+}
+
+/// The reading that gives records out, on a thread of its own.
 fn start(
     bytes: StoredBytes,
     file: &SourceFile,
@@ -185,10 +224,13 @@ fn start(
         drop(say.blocking_send(last));
     });
     Records {
-        object: file.object.clone(),
-        said,
+        file: file.clone(),
+        from: Origin::Thread {
+            said,
+            _feeder: feeder,
+        },
+        skip_checks,
         state: State::Reading,
-        _feeder: feeder,
     }
 }
 
@@ -210,26 +252,36 @@ fn read(
     skip_checks: bool,
     say: &mpsc::Sender<Said>,
 ) -> Result<(), Stop> {
-    let mut lines = ItemLines::new(bytes, file.object.clone(), file.packing, file.shape);
+    let mut lines = lines_of(bytes, file);
+    while let Some(batch) = next_batch(&mut lines, file, skip_checks)? {
+        let said = say.blocking_send(Said::Batch(batch));
+        said.map_err(|_| Stop::Unheard)?;
+    }
+    Ok(())
+}
+
+/// The next few records; `None` at the file's end, when their number was found right.
+fn next_batch<R: Read>(
+    lines: &mut ItemLines<R>,
+    file: &SourceFile,
+    skip_checks: bool,
+) -> Result<Option<Vec<Record>>, PartError> {
     let mut batch = Vec::new();
     let mut batch_bytes = 0;
-    while let Some(record) = lines.next()? {
+    while batch_bytes < BATCH_BYTES && batch.len() < BATCH_RECORDS {
+        let Some(record) = lines.next()? else {
+            break;
+        };
         batch_bytes += record.plain_bytes;
         batch.push(record);
-        if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_RECORDS {
-            batch_bytes = 0;
-            let full = Said::Batch(std::mem::take(&mut batch));
-            say.blocking_send(full).map_err(|_| Stop::Unheard)?;
-        }
     }
     if !batch.is_empty() {
-        say.blocking_send(Said::Batch(batch))
-            .map_err(|_| Stop::Unheard)?;
+        return Ok(Some(batch));
     }
     if !skip_checks {
         file_check::check_count(file, lines.records())?;
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -250,8 +302,9 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    /// Files beyond a kilobyte are large.
+    /// Files beyond a kilobyte are large, and those below a hundred bytes need no thread.
     const SMALL: Sizes = Sizes {
+        at_once: 100,
         whole: 1000,
         range: 777,
     };
@@ -398,7 +451,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_count_is_compared_at_the_end_even_if_a_hash_is_right() {
-        for items in [10, 3000] {
+        for items in [3, 10, 3000] {
             let (store, mut file) = stored(&text(items), u64::MAX);
             file.claims.md5 = Some(Digests::of(text(items).as_bytes()).md5_base64());
             file.claims.items = Some(items + 1);

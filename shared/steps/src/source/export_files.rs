@@ -1,6 +1,6 @@
 //! Finds the files that a manifest lists, in few requests.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 use highwater_domain::backup_source::{FileClaims, Packing, SourceFile, SourceKind};
@@ -84,9 +84,9 @@ async fn fill(
 /// The sizes of those of these objects that are there.
 async fn sizes(
     place: &Place<'_>,
-    keys: HashSet<String>,
+    keys: BTreeSet<String>,
 ) -> Result<HashMap<String, u64>, StepError> {
-    let mut folders: BTreeMap<String, HashSet<String>> = BTreeMap::new();
+    let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for key in keys {
         let folder = key
             .rfind('/')
@@ -112,7 +112,7 @@ async fn sizes(
 async fn take_listed(
     place: &Place<'_>,
     folder: &str,
-    keys: &mut HashSet<String>,
+    keys: &mut BTreeSet<String>,
     sizes: &mut HashMap<String, u64>,
 ) -> Result<(), StepError> {
     let mut after: Option<String> = None;

@@ -1,5 +1,6 @@
 //! The stored bytes of one file, as a reader for the thread that takes them apart.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -181,6 +182,12 @@ pub(super) struct StoredBytes {
     current: Bytes,
     rest: Option<Ranges>,
     failure: Option<StepError>,
+}
+
+impl fmt::Debug for StoredBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredBytes").finish_non_exhaustive()
+    }
 }
 
 impl StoredBytes {
