@@ -311,11 +311,14 @@ impl StreamSource for LogStream {
     }
 }
 
-/// A stream that has ended is one with a shard that ended and that nothing goes on from.
+/// A stream has ended when every shard of it has: as long as it goes on, one is open, or is a child that the log is still to meet.
 fn status(shards: &BTreeMap<ShardId, LogShard>) -> StreamStatus {
-    let is_leaf = |end: &ShardEnd| end.children.is_empty();
-    let mut ends = shards.values().filter_map(|shard| shard.end.as_ref());
-    if ends.any(is_leaf) {
+    let is_known = |child: &ShardId| shards.contains_key(child);
+    let is_over = |shard: &LogShard| {
+        let end = shard.end.as_ref();
+        end.is_some_and(|end| end.children.iter().all(is_known))
+    };
+    if !shards.is_empty() && shards.values().all(is_over) {
         StreamStatus::Disabled
     } else {
         StreamStatus::Enabled
