@@ -29,6 +29,7 @@ mod simulation {
     mod readers;
     mod replica_mutations;
     mod replica_processes;
+    mod replica_reading;
     mod replica_run;
     mod replica_seeds;
     mod replica_watch;

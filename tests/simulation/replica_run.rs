@@ -163,6 +163,9 @@ async fn carry_out(replica: &ReplicaWorld, of: ReplicaPlan) -> Result<ReplicaWor
         }
     }
     while writing.join_next().await.is_some() {}
+    if outcome.status == Some(Status::Completed) {
+        second_wave(replica, of, &mut random).await;
+    }
     quiet.begin();
     world.trace.note(|| "trouble is over".into());
     sleep(Duration::from_millis(plan.trouble.late_ms)).await;
@@ -177,6 +180,23 @@ async fn carry_out(replica: &ReplicaWorld, of: ReplicaPlan) -> Result<ReplicaWor
     services.shutdown().await;
     sleep(Duration::from_secs(10)).await;
     check(replica, of, caught_up, promoted)
+}
+
+/// Writes once more, with everybody's trouble, when the replica is live: it takes minutes until then, and the first wave may be over.
+async fn second_wave(replica: &ReplicaWorld, of: ReplicaPlan, random: &mut fastrand::Rng) {
+    for _ in 0..120 {
+        sleep(Duration::from_secs(15)).await;
+        let phase = replica.watched.record().map(|record| record.phase);
+        if !matches!(phase, None | Some(Phase::Load | Phase::Quiesce)) {
+            break;
+        }
+    }
+    let world = &replica.world;
+    world.trace.note(|| "the second wave".into());
+    let mut writing = JoinSet::new();
+    writing.spawn(writers::write_all(world.clone(), of.plan, random.fork()));
+    writing.spawn(writers::upheave(world.clone(), of.plan, random.fork()));
+    while writing.join_next().await.is_some() {}
 }
 
 async fn back_up(
@@ -384,6 +404,9 @@ fn check(
     let rows = [&world.rows, &replica.own_rows];
     if let Some(broken) = rows.iter().flat_map(|it| it.violations()).next() {
         return Err(broken);
+    }
+    if let Some(untold) = watched.untold() {
+        return Err(untold);
     }
     let phase = caught_up?;
     let seen = watched.seen();

@@ -124,7 +124,6 @@ fn one_replica_by_name() {
 }
 
 #[test]
-#[ignore = "not so yet: a load reads its files on threads of their own, whose order is no seed's; run it with --ignored a_seed_of_a_replica_is_one_interleaving"]
 fn a_seed_of_a_replica_is_one_interleaving() {
     for seed in 0..6 {
         let [first, second] = [0; 2].map(|_| attempt(ReplicaPlan::of(seed), true));

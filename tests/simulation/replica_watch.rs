@@ -8,29 +8,26 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::failure::Failure;
-use highwater_domain::fenced_writer::{
-    FencedTable, FencedWrite, FencedWriter, TOMBSTONE, Transacted,
-};
+use highwater_domain::fenced_writer::{FencedTable, FencedWrite, FencedWriter, Transacted};
+use highwater_domain::incident::IncidentKind;
 use highwater_domain::mark::UnixSeconds;
-use highwater_domain::replica::{FENCE_ATTRIBUTE, FenceMode, Phase, ReplicaId, ReplicaRecord};
+use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl;
 use highwater_domain::table_writer::{BatchAnswer, PutAnswer, TableWriter, WriteOp};
 use highwater_steps::replica::ReplicaObserver;
 use highwater_steps::replica::sink::Applied;
 use highwater_testkit::fake_admin::FakeAdmin;
-use highwater_testkit::fake_table::string_key;
 use highwater_testkit::simulation::Version;
-use serde_json::Value;
 
-use super::evidence::key_json;
-use super::replica_world::TARGET;
-use super::world::World;
+use super::bucket_reader;
+use super::replica_reading::{Found, is_same};
+use super::world::{World, log_place};
 
 /// The services of one replica, which notice every broken invariant.
 #[derive(Debug)]
 pub struct Watched {
-    world: World,
-    account: Arc<FakeAdmin>,
+    pub(super) world: World,
+    pub(super) account: Arc<FakeAdmin>,
     /// Whether pages are empty that are no tip.
     doubtful: bool,
     state: Mutex<State>,
@@ -41,6 +38,8 @@ struct State {
     /// What the scan found, once the snapshot is sealed.
     scanned: BTreeMap<String, Bytes>,
     violations: Vec<String>,
+    /// The first equality that was said too early because the log had assumed too much.
+    assumed_wrongly: Option<String>,
     applied: Applied,
     loads: u64,
     /// How often the replica was said to be equal to its source.
@@ -53,12 +52,6 @@ pub struct Seen {
     pub applied: Applied,
     pub loads: u64,
     pub equalities: u64,
-}
-
-/// An item as a reader of the replica takes it, and its order.
-struct Found {
-    order: Option<String>,
-    item: Option<Bytes>,
 }
 
 fn now<T>(call: impl Future<Output = T>) -> T {
@@ -109,78 +102,6 @@ impl Watched {
         self.record().map(|record| record.phase)
     }
 
-    /// The items of the replica, as a reader takes them.
-    pub fn items(&self) -> BTreeMap<String, Bytes> {
-        let keys = self.world.table.histories().into_keys();
-        let found = keys.filter_map(|key| Some((key.clone(), self.found(&key)?.item?)));
-        found.collect()
-    }
-
-    /// How many items the target really has, tombstones included.
-    pub fn stored(&self) -> usize {
-        let table = self.account.table(TARGET);
-        table.map_or(0, |table| table.items().len())
-    }
-
-    fn found(&self, key: &str) -> Option<Found> {
-        let record = self.record()?;
-        let json = key_json(key);
-        let schema = string_key("id");
-        let stored = self
-            .account
-            .table(TARGET)?
-            .get(&schema.key_of(&json).unwrap());
-        if record.fence == FenceMode::Table {
-            let print = schema.print_of(&json).unwrap();
-            let fences = self.account.fences(&record.fence_table());
-            let order = fences.and_then(|it| it.get(&hex::encode(print.0)).cloned());
-            return Some(Found {
-                order,
-                item: stored,
-            });
-        }
-        let mut item: Value = match stored {
-            Some(stored) => serde_json::from_slice(&stored).unwrap(),
-            None => {
-                return Some(Found {
-                    order: None,
-                    item: None,
-                });
-            }
-        };
-        let members = item.as_object_mut().unwrap();
-        let order = members.remove(FENCE_ATTRIBUTE);
-        let order = order.map(|order| order["S"].as_str().unwrap().to_owned());
-        let is_gone = members.remove(TOMBSTONE).is_some();
-        Some(Found {
-            order,
-            item: (!is_gone).then(|| item.to_string().into()),
-        })
-    }
-
-    /// The state of an item that a fence names, by its place in the item's history.
-    fn named(versions: &[Version], order: &str) -> Option<usize> {
-        let mut parts = order.split('-').skip(1);
-        let ordinal: u64 = parts.next()?.parse().ok()?;
-        let number = parts.next()?;
-        // Shards may use a number again. An ordinal is a shard's time, or a little above it where its parent is as young.
-        let place_in_time = |version: &Version| {
-            let record = version.record.as_ref()?;
-            let made = record.shard.created_at()?.0;
-            (record.sequence_number.padded() == number && made <= ordinal).then_some(made)
-        };
-        let named = versions.iter().enumerate();
-        let named = named.filter_map(|(place, version)| Some((place_in_time(version)?, place)));
-        // An order without a shard, which only a mutation makes, names the first of its number.
-        let by_number = || {
-            versions.iter().position(|version| {
-                let record = version.record.as_ref();
-                record.is_some_and(|record| record.sequence_number.padded() == number)
-            })
-        };
-        named.max().map(|(_, place)| place).or_else(by_number)
-    }
-
     /// I11 for one item.
     fn check_item(&self, key: &str, versions: &[Version]) {
         let Some(Found { order, item }) = self.found(key) else {
@@ -211,7 +132,7 @@ impl Watched {
     }
 
     /// As much of what a replica says as does not rest on silence. An empty page is no tip: where there are such, the log's mark of the
-    /// grade `assumed` may be wrong, and says so afterwards; and with it everything that is as good as the log.
+    /// grade `assumed` may be wrong, if it says so afterwards; and with it everything that is as good as the log.
     fn certain(&self, at: UnixSeconds) -> UnixSeconds {
         if !self.doubtful {
             return at;
@@ -223,10 +144,36 @@ impl Watched {
         at.min(known.max().flatten().unwrap_or(UnixSeconds(0)))
     }
 
-    /// That the replica holds every change up to a second.
+    /// What was said too early by a log that assumed, and that the log has never told to be late.
+    pub fn untold(&self) -> Option<String> {
+        let said = self.state.lock().unwrap().assumed_wrongly.clone()?;
+        let logs = bucket_reader::read(&log_place(), &self.world.bucket.objects()).unwrap();
+        let told = logs
+            .iter()
+            .flat_map(|log| &log.incidents)
+            .any(|(_, incident)| {
+                matches!(
+                    incident.kind,
+                    IncidentKind::LateRecord | IncidentKind::LateChild | IncidentKind::LateRoot
+                )
+            });
+        (!told).then_some(said)
+    }
+
+    /// That the replica holds every change up to the second that it says.
     fn check_equal(&self, at: UnixSeconds, record: &ReplicaRecord) {
         self.state.lock().unwrap().equalities += 1;
-        let at = self.certain(at);
+        if let Some(behind) = self.behind(self.certain(at), record) {
+            self.broken(format!("EQUAL: said to be equal at {at}, and {behind}"));
+        } else if let Some(behind) = self.behind(at, record) {
+            let mut state = self.state.lock().unwrap();
+            let said = || format!("EQUAL: assumed to be equal at {at}, and {behind}");
+            state.assumed_wrongly.get_or_insert_with(said);
+        }
+    }
+
+    /// A key that lacks a change up to a second, if there is one.
+    fn behind(&self, at: UnixSeconds, record: &ReplicaRecord) -> Option<String> {
         for (key, versions) in self.world.table.histories() {
             let is_due = |version: &Version| {
                 let told = version.record.as_ref();
@@ -235,9 +182,7 @@ impl Watched {
             let Some(due) = versions.iter().rposition(is_due) else {
                 continue;
             };
-            let Some(Found { order, item }) = self.found(&key) else {
-                return;
-            };
+            let Found { order, item } = self.found(&key)?;
             let holds = match &order {
                 Some(order) => Self::named(&versions, order).is_some_and(|place| place >= due),
                 None => versions[due..]
@@ -245,12 +190,11 @@ impl Watched {
                     .any(|version| is_same(version.item.as_ref(), item.as_ref())),
             };
             if !holds {
-                self.broken(format!(
-                    "EQUAL: said to be equal at {at}, and {key} is {item:?} at {order:?}, behind {:?}",
-                    versions[due]
-                ));
+                let due = &versions[due];
+                return Some(format!("{key} is {item:?} at {order:?}, behind {due:?}"));
             }
         }
+        None
     }
 
     /// A record that replaces another.
@@ -281,12 +225,6 @@ impl Watched {
             self.check_equal(at, after);
         }
     }
-}
-
-/// Whether two items are one: of fences in attributes the target's spelling may differ.
-fn is_same(one: Option<&Bytes>, other: Option<&Bytes>) -> bool {
-    let read = |item: &Bytes| serde_json::from_slice::<Value>(item).unwrap();
-    one == other || one.map(read) == other.map(read)
 }
 
 #[async_trait]
