@@ -1,7 +1,7 @@
 //! `highwater replicate` and `highwater promote`: the replica is the source, whatever is killed on the way.
 //!
-//! `HIGHWATER_TEST_ITEMS` is the number of writes, `HIGHWATER_TEST_SECONDS` how long they take: 3,000 in 12 seconds by
-//! default. `HIGHWATER_TEST_SEED` repeats a run, as far as processes can be repeated.
+//! `HIGHWATER_TEST_ITEMS` is the number of writes, `HIGHWATER_TEST_KEYS` on how many items, `HIGHWATER_TEST_SECONDS` how long
+//! they take: 3,000 on 120 in 12 seconds by default. `HIGHWATER_TEST_SEED` repeats a run, as far as processes can be repeated.
 
 use std::env;
 use std::time::Duration;
@@ -286,9 +286,9 @@ async fn killed_and_started_at_random_the_replica_is_the_source() {
         "0",
     ];
     live.stage.run(&backup).await.done();
-    let mut clerks: Vec<Writer> = (0..3)
-        .map(|clerk| live.writer(&format!("w{clerk}"), seed + clerk))
-        .collect();
+    let keys = u32::try_from(number("HIGHWATER_TEST_KEYS", 120) / 3).unwrap();
+    let clerk = |clerk| live.writer(&format!("w{clerk}"), seed + clerk).over(keys);
+    let mut clerks: Vec<Writer> = (0..3).map(clerk).collect();
     let writing = tokio::spawn(async move { write_all(&mut clerks, changes, length).await });
     let mut running: [Option<Child>; 3] = [None, None, None];
     let mut kills = 0;

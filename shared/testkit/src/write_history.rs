@@ -82,6 +82,7 @@ pub struct Writer {
     table: String,
     name: String,
     random: Rng,
+    keys: u32,
     history: History,
 }
 
@@ -95,7 +96,7 @@ async fn keep_off_the_edge() {
     }
 }
 
-/// Items per writer: few, so that each has a history.
+/// Items per writer, unless it is given more: few, so that each has a history.
 const KEYS: u32 = 40;
 
 impl Writer {
@@ -107,8 +108,16 @@ impl Writer {
             table: table.to_owned(),
             name: name.to_owned(),
             random: Rng::with_seed(seed),
+            keys: KEYS,
             history: History::default(),
         }
+    }
+
+    /// The same, with so many items.
+    #[must_use]
+    pub fn over(mut self, keys: u32) -> Self {
+        self.keys = keys;
+        self
     }
 
     /// What it has written; grows as it writes.
@@ -120,7 +129,7 @@ impl Writer {
     /// Makes `count` changes, one after the other. Some change nothing, and leave no record.
     pub async fn write(&mut self, count: usize) {
         for _ in 0..count {
-            let key = format!("{}-{:02}", self.name, self.random.u32(..KEYS));
+            let key = format!("{}-{:02}", self.name, self.random.u32(..self.keys));
             let value = (self.random.u8(..4) > 0).then(|| {
                 format!(
                     "{:08x}{}",
