@@ -11,6 +11,7 @@ use highwater_domain::restore::LoadTotals;
 use highwater_domain::scan::{Page, TableScanner};
 use highwater_domain::snapshot::PartRow;
 use highwater_domain::table::TableDescriber;
+use tokio::sync::Notify;
 
 use crate::live_deps::LiveDeps;
 use crate::pace::Pace;
@@ -46,20 +47,36 @@ impl Deps {
     }
 }
 
-/// Set once, by a signal; read between pages.
+/// Set once, by a signal; read between pages, or waited for.
 #[derive(Clone, Debug, Default)]
-pub struct StopFlag(Arc<AtomicBool>);
+pub struct StopFlag(Arc<Stop>);
+
+#[derive(Debug, Default)]
+struct Stop {
+    is_asked: AtomicBool,
+    tell: Notify,
+}
 
 impl StopFlag {
     /// Asks every step that shares this flag to stop.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.is_asked.store(true, Ordering::Release);
+        self.0.tell.notify_waiters();
     }
 
     /// Whether somebody has asked.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_asked.load(Ordering::Acquire)
+    }
+
+    /// Waits until somebody asks; returns at once if somebody has.
+    pub async fn asked(&self) {
+        // From here on it is told, so that nothing is missed between the look and the wait.
+        let told = self.0.tell.notified();
+        if !self.is_set() {
+            told.await;
+        }
     }
 }
 

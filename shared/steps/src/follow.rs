@@ -28,8 +28,8 @@ use crate::stream_log::StreamLog;
 /// How often a table is looked at that has no stream any more, or another one.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 
-/// How long a stop may go unnoticed.
-const STOP_INTERVAL: Duration = Duration::from_millis(200);
+/// The first wait between two tries to take a stream up; the next is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// What is to be followed, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,13 +181,6 @@ pub async fn run(
     Ok(following.report)
 }
 
-/// Returns when a stop was asked for, or the budget is spent.
-async fn stopped(deps: &LiveDeps, budget: Budget) {
-    while !deps.should_stop(&budget) {
-        tokio::time::sleep(STOP_INTERVAL).await;
-    }
-}
-
 struct Following<'a> {
     deps: &'a LiveDeps,
     request: &'a FollowRequest,
@@ -211,7 +204,7 @@ impl Following<'_> {
             biased;
             begun = self.take_up_patiently() => begun?,
             // A beginning that is broken off is gone on with by whoever begins next.
-            () = stopped(deps, budget) => return Ok(()),
+            () = deps.stopped(&budget) => return Ok(()),
         }
         let mut failed = None;
         let mut look = Instant::now() + LOOK_EVERY;
@@ -224,10 +217,10 @@ impl Following<'_> {
                     tokio::select! {
                         biased;
                         another = self.take_up_another() => another,
-                        () = stopped(deps, budget) => Ok(()),
+                        () = deps.stopped(&budget) => Ok(()),
                     }
                 }
-                () = stopped(deps, budget), if self.streams.is_empty() => Ok(()),
+                () = deps.stopped(&budget), if self.streams.is_empty() => Ok(()),
             };
             if let Err(error) = outcome {
                 self.halt.set();
@@ -315,7 +308,7 @@ impl Following<'_> {
 
     /// The same, however often it takes, until a stop is asked for.
     async fn take_up_patiently(&mut self) -> Result<(), StepError> {
-        let mut wait = STOP_INTERVAL;
+        let mut wait = FIRST_WAIT;
         loop {
             match self.take_up().await {
                 Err(error) if passes(&error) && !self.deps.should_stop(&self.budget) => {

@@ -27,9 +27,6 @@ use crate::survey_shards::Surveyor;
 use crate::tap_stream::RecordSinks;
 use crate::watch_table::{self, StreamState};
 
-/// How long a stop may go unnoticed.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
 /// What following one stream came to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FollowedStream {
@@ -181,7 +178,6 @@ impl Follower {
 
     /// Waits for a reader's end, a chore, or a stop.
     async fn wait(&mut self, until: Instant, due: &mut Due) {
-        let until = until.min(Instant::now() + LOOK_EVERY);
         tokio::select! {
             biased;
             Some(ended) = self.readers.join_next() => {
@@ -202,6 +198,8 @@ impl Follower {
                 due.round = Instant::now();
             }
             Some(_) = self.renewals.join_next() => {}
+            () = self.ordered.asked() => {}
+            () = self.deps.stopped(&self.budget) => {}
             () = tokio::time::sleep_until(until) => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_domain::budget::{Budget, Clock};
 use highwater_domain::change_log::LogName;
@@ -40,11 +41,31 @@ pub struct LiveDeps {
     pub stop: StopFlag,
 }
 
+/// How often a deadline is compared with the clock, which may jump.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
+
 impl LiveDeps {
     /// Whether a step should end as soon as it can do so without losing work.
     #[must_use]
     pub fn should_stop(&self, budget: &Budget) -> bool {
         self.stop.is_set() || budget.is_spent(self.clock.now())
+    }
+
+    /// Waits until a step should end.
+    pub async fn stopped(&self, budget: &Budget) {
+        let mut asked = std::pin::pin!(self.stop.asked());
+        loop {
+            let wait = match budget.left_ms(self.clock.now()) {
+                Some(0) => return,
+                Some(left) => Duration::from_millis(left).min(CLOCK_EVERY),
+                None => return asked.await,
+            };
+            tokio::select! {
+                biased;
+                () = &mut asked => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::StepError;
 use crate::live_deps::LiveDeps;
 use crate::stream_log::StreamLog;
 
-/// How long a request for a stop may go unnoticed.
+/// How often it is looked whether a fenced lease is good again.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Waits between tries of what fails in passing. It is never given up while the lease is held.
@@ -101,11 +101,12 @@ impl ShardWork {
         standing.borrow_and_update();
         let until = tokio::time::Instant::now() + wait;
         while self.order() == before && tokio::time::Instant::now() < until {
-            let look = tokio::time::Instant::now() + LOOK_EVERY;
+            let is_stopped = self.deps.should_stop(&self.budget);
             tokio::select! {
                 biased;
                 changed = standing.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep_until(until.min(look)) => {}
+                () = self.deps.stopped(&self.budget), if !is_stopped => {}
+                () = tokio::time::sleep_until(until) => {}
             }
         }
     }

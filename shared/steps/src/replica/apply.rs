@@ -31,9 +31,6 @@ use crate::tap_stream::{self, TapRequest};
 /// How often the replica's standing is put on record.
 const STAND_EVERY: Duration = Duration::from_secs(5);
 
-/// How long a stop may go unnoticed.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
 /// How a replica is fed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplyRequest {
@@ -270,24 +267,21 @@ impl Feeding<'_> {
         kept: &mut Option<Kept>,
     ) -> Result<T, StepError> {
         let mut reading = reading;
-        let mut stood = tokio::time::Instant::now();
+        let mut stand = tokio::time::Instant::now() + STAND_EVERY;
         loop {
             tokio::select! {
                 biased;
                 read = &mut reading => return read,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-            if self.deps.live.stop.is_set() {
-                halt.set();
-            }
-            if stood.elapsed() >= STAND_EVERY {
-                stood = tokio::time::Instant::now();
-                match self.stand(kept).await {
-                    // Promoted, or failed: whoever did it wants no more writes.
-                    Ok(now) if now.phase != Phase::Live => halt.set(),
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(replica = %self.record.id, %error, "how far the replica is could not be put on record");
+                () = self.deps.live.stop.asked(), if !halt.is_set() => halt.set(),
+                () = tokio::time::sleep_until(stand) => {
+                    stand = tokio::time::Instant::now() + STAND_EVERY;
+                    match self.stand(kept).await {
+                        // Promoted, or failed: whoever did it wants no more writes.
+                        Ok(now) if now.phase != Phase::Live => halt.set(),
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::warn!(replica = %self.record.id, %error, "how far the replica is could not be put on record");
+                        }
                     }
                 }
             }
