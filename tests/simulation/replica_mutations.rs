@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::failure::Failure;
 use highwater_domain::fenced_writer::{
-    FencedTable, FencedWrite, FencedWriter, Transacted, Verdict,
+    FencedTable, FencedWrite, FencedWriter, Repair, Repaired, Transacted, Verdict,
 };
 use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl;
@@ -91,6 +91,14 @@ impl FencedWriter for Wrong<dyn FencedWriter> {
         writes: &[FencedWrite<'_>],
     ) -> Result<Vec<Option<String>>, Failure> {
         self.inner.orders(table, writes).await
+    }
+
+    async fn repair(
+        &self,
+        table: FencedTable<'_>,
+        repair: Repair<'_>,
+    ) -> Result<Repaired, Failure> {
+        self.inner.repair(table, repair).await
     }
 }
 

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::failure::Failure;
-use highwater_domain::fenced_writer::{FencedTable, FencedWrite, FencedWriter, Transacted};
+use highwater_domain::fenced_writer::{
+    FencedTable, FencedWrite, FencedWriter, Repair, Repaired, Transacted,
+};
 use highwater_domain::incident::IncidentKind;
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
@@ -286,6 +288,14 @@ impl FencedWriter for Watched {
         writes: &[FencedWrite<'_>],
     ) -> Result<Vec<Option<String>>, Failure> {
         self.account.orders(table, writes).await
+    }
+
+    async fn repair(
+        &self,
+        table: FencedTable<'_>,
+        repair: Repair<'_>,
+    ) -> Result<Repaired, Failure> {
+        self.account.repair(table, repair).await
     }
 }
 

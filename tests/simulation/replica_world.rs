@@ -215,7 +215,8 @@ impl ReplicaTargets for Targets {
             writer,
             fences,
             describer: account.clone(),
-            scanner: account,
+            scanner: account.clone(),
+            reader: account,
         })
     }
 }

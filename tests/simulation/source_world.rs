@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use highwater_domain::control_table::{Cas, Versioned};
-use highwater_domain::failure::Failure;
+use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::fenced_writer::{
-    FencedTable, FencedWrite, FencedWriter, Transacted, Verdict,
+    FencedTable, FencedWrite, FencedWriter, Repair, Repaired, Transacted, Verdict,
 };
 use highwater_domain::table_writer::WriteOp;
 use highwater_source::{Checkpoints, MemoryCheckpoints, OnePlace, Ports};
@@ -190,5 +190,15 @@ impl FencedWriter for WiredTarget {
         let about = format!("{} fences", writes.len());
         let call = async move { target.orders(&writes) };
         self.wire.read("fences", &about, call).await
+    }
+
+    async fn repair(&self, table: FencedTable<'_>, _: Repair<'_>) -> Result<Repaired, Failure> {
+        let message = "nobody mends a user's own target";
+        Err(Failure::new(
+            FailureKind::Invalid,
+            "repair",
+            table.target,
+            message,
+        ))
     }
 }

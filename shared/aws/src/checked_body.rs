@@ -13,9 +13,12 @@ use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::date_time::Format;
 use bytes::{Bytes, BytesMut};
 use highwater_domain::failure::FailureKind;
+use highwater_domain::ids::UnixMillis;
 use highwater_domain::item_finder::ItemFinderError;
 use http_body::{Body, Frame};
 use thiserror::Error;
@@ -62,6 +65,9 @@ pub(crate) enum AnswerError {
     /// The bytes are not an answer of stream records.
     #[error("the response is no page of stream records: {0}")]
     Records(#[source] serde_json::Error),
+    /// The bytes are not an answer about one item.
+    #[error("the response is no answer about an item: {0}")]
+    Item(#[source] serde_json::Error),
     /// The answer does not say when it was given, which the mark of a change log is computed from.
     #[error("the response's header Date is {0:?}, which is no time")]
     Date(String),
@@ -74,7 +80,9 @@ impl AnswerError {
             Self::Checksum { .. }
             | Self::Length { .. }
             | Self::Page(ItemFinderError::Truncated { .. }) => FailureKind::Transient,
-            Self::Batch(error) | Self::Records(error) if error.is_eof() => FailureKind::Transient,
+            Self::Batch(error) | Self::Records(error) | Self::Item(error) if error.is_eof() => {
+                FailureKind::Transient
+            }
             _ => FailureKind::Corrupt,
         }
     }
@@ -116,6 +124,16 @@ pub(crate) fn exchange_good_answer(
     };
     *response.body_mut() = SdkBody::from_body_1_x(body);
     Ok(())
+}
+
+/// When the service answered, by its own clock.
+pub(crate) fn answered_at(response: &HttpResponse) -> Result<UnixMillis, AnswerError> {
+    let date = response.headers().get("date").unwrap_or_default().trim();
+    let read = DateTime::from_str(date, Format::HttpDate).ok();
+    read.and_then(|at| at.to_millis().ok())
+        .and_then(|millis| u64::try_from(millis).ok())
+        .map(UnixMillis)
+        .ok_or_else(|| AnswerError::Date(date.to_owned()))
 }
 
 /// What the headers say of the body.

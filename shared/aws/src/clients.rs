@@ -14,8 +14,8 @@ use crate::connection::{
 };
 use crate::{
     DynamoAdmin, DynamoDescriber, DynamoFenceTables, DynamoFencedWriter, DynamoImporter,
-    DynamoScanner, DynamoStreams, DynamoTargets, DynamoWriter, KvControlTable, S3Store, endpoint,
-    sdk_config,
+    DynamoItemReader, DynamoScanner, DynamoStreams, DynamoTargets, DynamoWriter, KvControlTable,
+    S3Store, endpoint, sdk_config,
 };
 
 /// The SDK clients, configured. Cheap to clone; clones share their connections.
@@ -157,6 +157,12 @@ impl Clients {
     #[must_use]
     pub fn table_scanner(&self) -> DynamoScanner {
         DynamoScanner::new(self.dynamodb_without_retries())
+    }
+
+    /// The port to single items. It retries.
+    #[must_use]
+    pub fn item_reader(&self) -> DynamoItemReader {
+        DynamoItemReader::new(self.dynamodb())
     }
 
     /// The port through which items are written. It does not retry.

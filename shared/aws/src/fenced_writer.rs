@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, KeysAndAttributes};
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::fenced_writer::{
-    Fence, FencedTable, FencedWrite, FencedWriter, TOMBSTONE, Transacted, Verdict,
+    Fence, FencedTable, FencedWrite, FencedWriter, Repair, Repaired, TOMBSTONE, Transacted, Verdict,
 };
 use highwater_domain::table_writer::WriteOp;
 use serde_json::json;
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::attribute_value::from_json;
 use crate::batch_write::{is_one_object, json_text};
 use crate::failure;
+use crate::fenced_repair;
 use crate::request_body::RequestBody;
 
 const TRANSACT: &str = "TransactWriteItems";
@@ -28,7 +29,8 @@ const TRIES: u32 = 10;
 ///
 /// Items go out as they are given. It retries as often as its client does. Needs `dynamodb:PutItem` and `dynamodb:DeleteItem`
 /// on the target, and `dynamodb:UpdateItem` and `dynamodb:BatchGetItem` on the table of the fences; where the fences are
-/// attributes, `dynamodb:PutItem` and `dynamodb:BatchGetItem` on the target.
+/// attributes, `dynamodb:PutItem` and `dynamodb:BatchGetItem` on the target. A repair needs `dynamodb:ConditionCheckItem` on the
+/// table of the fences.
 ///
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 #[derive(Clone, Debug)]
@@ -42,16 +44,13 @@ impl DynamoFencedWriter {
     pub fn new(client: Client) -> Self {
         Self { client }
     }
-}
 
-#[async_trait]
-impl FencedWriter for DynamoFencedWriter {
-    async fn transact(
+    /// Sends a transaction; why it was cancelled, if it was.
+    async fn send(
         &self,
         table: FencedTable<'_>,
-        writes: &[FencedWrite<'_>],
-    ) -> Result<Transacted, Failure> {
-        let body = body(table, writes)?;
+        body: String,
+    ) -> Result<Option<Vec<CancellationReason>>, Failure> {
         let sent = self
             .client
             .transact_write_items()
@@ -61,15 +60,28 @@ impl FencedWriter for DynamoFencedWriter {
             .send()
             .await;
         let Err(error) = sent else {
-            return Ok(Transacted::Done);
+            return Ok(None);
         };
         if let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) =
             error.as_service_error()
         {
-            let reasons = canceled.cancellation_reasons();
-            return Ok(Transacted::Canceled(verdicts(table, writes.len(), reasons)));
+            return Ok(Some(canceled.cancellation_reasons().to_vec()));
         }
         Err(failure::from_sdk(TRANSACT, table.target, error))
+    }
+}
+
+#[async_trait]
+impl FencedWriter for DynamoFencedWriter {
+    async fn transact(
+        &self,
+        table: FencedTable<'_>,
+        writes: &[FencedWrite<'_>],
+    ) -> Result<Transacted, Failure> {
+        Ok(match self.send(table, body(table, writes)?).await? {
+            None => Transacted::Done,
+            Some(reasons) => Transacted::Canceled(verdicts(table, writes.len(), &reasons)),
+        })
     }
 
     async fn orders(
@@ -115,6 +127,19 @@ impl FencedWriter for DynamoFencedWriter {
         }
         let orders = asked.names.iter().map(|name| found.remove(name));
         Ok(orders.collect())
+    }
+
+    async fn repair(
+        &self,
+        table: FencedTable<'_>,
+        repair: Repair<'_>,
+    ) -> Result<Repaired, Failure> {
+        let sent = self
+            .send(table, fenced_repair::body(table, repair)?)
+            .await?;
+        Ok(sent.map_or(Repaired::Done, |reasons| {
+            fenced_repair::met(table, &reasons)
+        }))
     }
 }
 
@@ -200,7 +225,11 @@ fn name_of(key: &HashMap<String, AttributeValue>) -> String {
 }
 
 /// What each write met: with fences in a table the reasons come in pairs, the item's before its fence's.
-fn verdicts(table: FencedTable<'_>, writes: usize, reasons: &[CancellationReason]) -> Vec<Verdict> {
+pub(crate) fn verdicts(
+    table: FencedTable<'_>,
+    writes: usize,
+    reasons: &[CancellationReason],
+) -> Vec<Verdict> {
     let mut reasons = reasons.iter();
     let mut verdicts = Vec::with_capacity(writes);
     for _ in 0..writes {
@@ -240,7 +269,7 @@ fn of_reason(reason: Option<&CancellationReason>) -> Verdict {
 }
 
 /// The attribute of a fence's row that holds the order.
-const ORDER: &str = "order";
+pub(crate) const ORDER: &str = "order";
 
 /// The request, with the items' bytes as they are.
 fn body(table: FencedTable<'_>, writes: &[FencedWrite<'_>]) -> Result<String, Failure> {
@@ -329,7 +358,7 @@ fn push_item(
     Ok(())
 }
 
-fn object<'a>(target: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
+pub(crate) fn object<'a>(target: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
     let text = std::str::from_utf8(bytes)
         .ok()
         .filter(|_| is_one_object(bytes));

@@ -11,17 +11,14 @@ use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeTransmitInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
-use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use highwater_domain::ids::UnixMillis;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::checked_body::{AnswerError, ask_for_plain_bytes, exchange_good_answer};
+use crate::checked_body::{AnswerError, answered_at, ask_for_plain_bytes, exchange_good_answer};
 
 /// The records of one response, and when it was given.
 #[derive(Debug)]
@@ -84,16 +81,6 @@ fn take_records(body: &Bytes) -> Result<(Vec<Bytes>, Bytes), serde_json::Error> 
         next: answer.next,
     })?;
     Ok((records, rest.into()))
-}
-
-/// When the service answered, by its own clock.
-fn answered_at(response: &HttpResponse) -> Result<UnixMillis, AnswerError> {
-    let date = response.headers().get("date").unwrap_or_default().trim();
-    let read = DateTime::from_str(date, Format::HttpDate).ok();
-    read.and_then(|at| at.to_millis().ok())
-        .and_then(|millis| u64::try_from(millis).ok())
-        .map(UnixMillis)
-        .ok_or_else(|| AnswerError::Date(date.to_owned()))
 }
 
 /// Captures the records of one call into a slot.

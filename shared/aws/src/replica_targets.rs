@@ -58,6 +58,7 @@ impl ReplicaTargets for DynamoTargets {
             fences: Arc::new(clients.fence_tables()),
             describer: Arc::new(clients.table_describer()),
             scanner: Arc::new(clients.table_scanner()),
+            reader: Arc::new(clients.item_reader()),
         })
     }
 }

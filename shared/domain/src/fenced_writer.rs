@@ -51,6 +51,32 @@ pub struct FencedWrite<'a> {
     pub order: &'a str,
 }
 
+/// A write that puts right what somebody else has done to an item: it is of no later change, and moves no fence.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair<'a> {
+    /// The write.
+    pub op: &'a WriteOp,
+    /// The key as DynamoDB JSON, `{"id":{"S":"a"}}`.
+    pub key: &'a [u8],
+    /// The row that stands for the written key, in a table of fences.
+    pub fence_id: &'a str,
+    /// Where the fence must stand; `None` if there must be none.
+    pub expected: Option<&'a str>,
+}
+
+/// What a repair came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repaired {
+    /// The item is as it was given, and its fence is where it was.
+    Done,
+    /// Nothing was done: the fence is elsewhere.
+    Moved,
+    /// Nothing was done, because of something in passing: a transaction that was at work there, or a throttle.
+    Passing(String),
+    /// The table does not take this item, now or later.
+    Refused(String),
+}
+
 /// What a transaction came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transacted {
@@ -79,6 +105,7 @@ pub enum Verdict {
 /// - The writes of one call and their fences are done together or not at all.
 /// - Of two writes of one key the one of the greater order stays, in whatever order and however often they come.
 /// - A fence stays when its item is deleted.
+/// - A repair is done only at the order that it expects, and leaves it as it is.
 ///
 /// # Idempotence
 /// A failed call may or may not have been done: it can be repeated, and finds its writes [`Verdict::Stale`] if it was.
@@ -102,4 +129,8 @@ pub trait FencedWriter: Debug + Send + Sync {
         table: FencedTable<'_>,
         writes: &[FencedWrite<'_>],
     ) -> Result<Vec<Option<String>>, Failure>;
+
+    /// Writes an item under its fence as it stands, if that is where it is expected.
+    async fn repair(&self, table: FencedTable<'_>, repair: Repair<'_>)
+    -> Result<Repaired, Failure>;
 }

@@ -140,6 +140,14 @@ impl Mark {
         self.proven.max(self.rolled).max(self.assumed)
     }
 
+    /// The best grade in which the log is known to be complete up to `at`.
+    #[must_use]
+    pub fn grade_at(&self, at: UnixSeconds) -> Option<Grade> {
+        let grades = [Grade::Proven, Grade::Rolled, Grade::Assumed];
+        let reaches = |grade: &Grade| self.of(*grade).is_some_and(|until| until >= at);
+        grades.into_iter().find(reaches)
+    }
+
     /// What is published after `published`: this, but no second is taken back that no incident touches.
     ///
     /// Two workers may look at the rows at different moments, and an assumption may be made anew with less courage; neither

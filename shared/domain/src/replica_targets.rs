@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::failure::Failure;
 use crate::fence_tables::FenceTables;
 use crate::fenced_writer::FencedWriter;
+use crate::item_reader::ItemReader;
 use crate::replica::ReplicaRecord;
 use crate::scan::TableScanner;
 use crate::table::TableDescriber;
@@ -56,6 +57,8 @@ pub struct TargetPorts {
     pub describer: Arc<dyn TableDescriber>,
     /// Reads its items.
     pub scanner: Arc<dyn TableScanner>,
+    /// Reads single items of it.
+    pub reader: Arc<dyn ItemReader>,
 }
 
 /// Reaches tables of other regions and accounts.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::fence_tables::FenceTables;
 use highwater_domain::fenced_writer::{
-    Fence, FencedTable, FencedWrite, FencedWriter, MAX_FENCED_WRITES, MAX_ORDERS, TOMBSTONE,
-    Transacted, Verdict,
+    Fence, FencedTable, FencedWrite, FencedWriter, MAX_FENCED_WRITES, MAX_ORDERS, Repair, Repaired,
+    TOMBSTONE, Transacted, Verdict,
 };
 use highwater_domain::key::Key;
 use highwater_domain::table_writer::WriteOp;
@@ -55,11 +55,11 @@ fn stands(
     table: &FakeTable,
     fence: Fence<'_>,
     fences: &BTreeMap<String, FenceRows>,
-    write: &FencedWrite<'_>,
+    fence_id: &str,
     key: &Key,
 ) -> Option<String> {
     match fence {
-        Fence::Table(name) => fences.get(name)?.orders.get(write.fence_id).cloned(),
+        Fence::Table(name) => fences.get(name)?.orders.get(fence_id).cloned(),
         Fence::Attribute(attribute) => {
             let item: Value = serde_json::from_slice(&table.get(key)?).ok()?;
             Some(item[attribute]["S"].as_str()?.to_owned())
@@ -68,22 +68,22 @@ fn stands(
 }
 
 /// What lies in the table once a write is done.
-fn written(fence: Fence<'_>, write: &FencedWrite<'_>) -> Option<Bytes> {
-    let Fence::Attribute(attribute) = fence else {
-        return match write.op {
+fn written(fence: Fence<'_>, op: &WriteOp, key: &[u8], order: Option<&str>) -> Option<Bytes> {
+    let (Fence::Attribute(attribute), Some(order)) = (fence, order) else {
+        return match op {
             WriteOp::Put(item) => Some(item.clone()),
             WriteOp::Delete(_) => None,
         };
     };
-    let mut item: Value = match write.op {
+    let mut item: Value = match op {
         WriteOp::Put(item) => serde_json::from_slice(item).unwrap(),
         WriteOp::Delete(_) => {
-            let mut tombstone: Value = serde_json::from_slice(write.key).unwrap();
+            let mut tombstone: Value = serde_json::from_slice(key).unwrap();
             tombstone[TOMBSTONE] = json!({"BOOL": true});
             tombstone
         }
     };
-    item[attribute] = json!({"S": write.order});
+    item[attribute] = json!({"S": order});
     Some(item.to_string().into())
 }
 
@@ -127,7 +127,7 @@ impl FencedWriter for FakeAdmin {
                 }
                 Err(reason) => return Err(invalid(&reason)),
             };
-            let order = stands(&target, table.fence, &fences, write, &key);
+            let order = stands(&target, table.fence, &fences, write.fence_id, &key);
             verdicts.push(match order {
                 Some(order) if order.as_str() >= write.order && !self.ignores_fences => {
                     Verdict::Stale
@@ -145,7 +145,7 @@ impl FencedWriter for FakeAdmin {
             return Ok(Transacted::Canceled(verdicts));
         }
         for (write, key) in writes.iter().zip(&keys) {
-            match written(table.fence, write) {
+            match written(table.fence, write.op, write.key, Some(write.order)) {
                 Some(item) => target.put(&item),
                 None => target.delete(key),
             }
@@ -176,9 +176,37 @@ impl FencedWriter for FakeAdmin {
         }
         let order = |write: &FencedWrite<'_>| {
             let key = target.schema().key_of(write.key).ok()?;
-            stands(&target, table.fence, &fences, write, &key)
+            stands(&target, table.fence, &fences, write.fence_id, &key)
         };
         Ok(writes.iter().map(order).collect())
+    }
+
+    async fn repair(
+        &self,
+        table: FencedTable<'_>,
+        repair: Repair<'_>,
+    ) -> Result<Repaired, Failure> {
+        let target = self.made(TRANSACT, table.target)?;
+        let fences = self.fences.lock().unwrap();
+        if let Fence::Table(name) = table.fence
+            && !fences.contains_key(name)
+        {
+            return Err(missing(TRANSACT, name));
+        }
+        let key = match target.key_of_op(repair.op) {
+            Ok(key) => key,
+            Err(reason) if reason.contains("Item size") => return Ok(Repaired::Refused(reason)),
+            Err(reason) => return Err(invalid(TRANSACT, table.target, &reason)),
+        };
+        let stands = stands(&target, table.fence, &fences, repair.fence_id, &key);
+        if stands.as_deref() != repair.expected && !self.ignores_fences {
+            return Ok(Repaired::Moved);
+        }
+        match written(table.fence, repair.op, repair.key, repair.expected) {
+            Some(item) => target.put(&item),
+            None => target.delete(&key),
+        }
+        Ok(Repaired::Done)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod fake_executions;
 pub mod fake_importer;
 mod fake_index;
 pub mod fake_live_control;
+mod fake_reader;
 mod fake_replica_control;
 mod fake_restore_control;
 pub mod fake_store;

@@ -16,6 +16,7 @@ mod sim_clock;
 mod sim_control;
 mod sim_listing;
 mod sim_ports;
+mod sim_reader;
 mod sim_record;
 mod sim_replica;
 mod sim_rows;

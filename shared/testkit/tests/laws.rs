@@ -16,8 +16,8 @@ use highwater_domain::table_admin::TableAdmin;
 use highwater_domain::table_writer::{TableWriter, WriteOp};
 use highwater_local::DirectoryStore;
 use highwater_testkit::conformance::{
-    control_table, fence_tables, fenced_writer, live_control, object_store, replica_control,
-    restore_control, table_admin, table_scanner, table_writer,
+    control_table, fence_tables, fenced_writer, item_reader, live_control, object_store,
+    replica_control, restore_control, table_admin, table_scanner, table_writer,
 };
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_admin::FakeAdmin;
@@ -253,6 +253,34 @@ async fn the_fake_account_keeps_the_laws_of_tables_of_fences() {
         tables: account.clone(),
         writer: account,
         target: "copy".into(),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_fake_account_keeps_the_laws_of_single_items() {
+    let account = fenced_account();
+    item_reader::every_law(item_reader::Readable {
+        reader: &*account,
+        writer: &*account,
+        table: "copy",
+    })
+    .await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "Moved")]
+async fn an_account_that_repairs_at_any_order_is_caught() {
+    let account = FakeAdmin::new().ignoring_fences();
+    account.add(&Arc::new(FakeTable::new("copy", string_key("id"), 1)));
+    account.claim("fences", "somebody").await.unwrap();
+    fenced_writer::a_repair_is_done_at_its_order_only(fenced_writer::Fenced {
+        writer: &account,
+        scanner: &account,
+        table: FencedTable {
+            target: "copy",
+            fence: Fence::Table("fences"),
+        },
     })
     .await;
 }

@@ -10,7 +10,7 @@ use highwater_aws::Clients;
 use highwater_domain::fence_tables::FenceTables as _;
 use highwater_domain::fenced_writer::{Fence, FencedTable};
 use highwater_local::EmbeddedDynamoDb;
-use highwater_testkit::conformance::{fence_tables, fenced_writer};
+use highwater_testkit::conformance::{fence_tables, fenced_writer, item_reader};
 
 use crate::loopback::clients;
 
@@ -87,6 +87,17 @@ async fn an_embedded_dynamodb_keeps_the_laws_of_tables_of_fences() {
         tables: Arc::new(clients.fence_tables()),
         writer: Arc::new(clients.fenced_writer()),
         target: TARGET.into(),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_embedded_dynamodb_keeps_the_laws_of_single_items() {
+    let (_engine, clients) = embedded().await;
+    item_reader::every_law(item_reader::Readable {
+        reader: &clients.item_reader(),
+        writer: &clients.table_writer(),
+        table: TARGET,
     })
     .await;
 }

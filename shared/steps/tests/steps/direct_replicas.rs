@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::fence_tables::FenceTables as _;
-use highwater_domain::fenced_writer::{FencedTable, FencedWrite, FencedWriter, Transacted};
+use highwater_domain::fenced_writer::{
+    FencedTable, FencedWrite, FencedWriter, Repair, Repaired, Transacted,
+};
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::log_facts::{LOG_FACTS_VERSION, Origin, ShardFacts};
 use highwater_domain::log_place::LogPlace;
@@ -80,6 +82,14 @@ impl FencedWriter for Target {
     ) -> Result<Vec<Option<String>>, Failure> {
         self.account.orders(table, writes).await
     }
+
+    async fn repair(
+        &self,
+        table: FencedTable<'_>,
+        repair: Repair<'_>,
+    ) -> Result<Repaired, Failure> {
+        self.account.repair(table, repair).await
+    }
 }
 
 /// The ports of a target, of which only writing is used here.
@@ -95,6 +105,7 @@ impl ReplicaTargets for Targets {
             fences: self.0.account.clone(),
             describer: self.0.account.clone(),
             scanner: Arc::new(table),
+            reader: self.0.account.clone(),
         })
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use highwater_domain::budget::Budget;
 use highwater_domain::failure::Failure;
 use highwater_domain::fenced_writer::{
-    FencedTable, FencedWrite, FencedWriter, Transacted, Verdict,
+    FencedTable, FencedWrite, FencedWriter, Repair, Repaired, Transacted, Verdict,
 };
 use highwater_domain::log_facts::ShardFacts;
 use highwater_domain::object_store::ObjectStore as _;
@@ -219,6 +219,14 @@ impl FencedWriter for Storm {
         writes: &[FencedWrite<'_>],
     ) -> Result<Vec<Option<String>>, Failure> {
         self.account.orders(table, writes).await
+    }
+
+    async fn repair(
+        &self,
+        table: FencedTable<'_>,
+        repair: Repair<'_>,
+    ) -> Result<Repaired, Failure> {
+        self.account.repair(table, repair).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! A table that is followed into a log, a backup beside the log, and an account with a replica's table.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,12 @@ pub struct ReplicaStage {
     pub world: World,
     pub control: Arc<FakeControl>,
     pub account: Arc<FakeAdmin>,
+}
+
+impl fmt::Debug for ReplicaStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicaStage").finish_non_exhaustive()
+    }
 }
 
 impl ReplicaStage {
@@ -277,6 +284,7 @@ impl ReplicaTargets for OneAccount {
             fences: self.0.clone(),
             describer: self.0.clone(),
             scanner: self.0.clone(),
+            reader: self.0.clone(),
         })
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::fenced_writer::{
-    Fence, FencedTable, FencedWrite, FencedWriter, MAX_FENCED_WRITES, TOMBSTONE, Transacted,
-    Verdict,
+    Fence, FencedTable, FencedWrite, FencedWriter, MAX_FENCED_WRITES, Repair, Repaired, TOMBSTONE,
+    Transacted, Verdict,
 };
 use highwater_domain::scan::{ScanRequest, TableScanner};
 use highwater_domain::selection::Selection;
@@ -36,6 +36,9 @@ pub async fn every_law(fenced: Fenced<'_>) {
     fences_can_be_looked_at(fenced).await;
     what_the_table_does_not_take_is_told(fenced).await;
     items_stay_as_they_are_given(fenced).await;
+    a_repair_is_done_at_its_order_only(fenced).await;
+    a_repair_of_what_has_no_fence_leaves_none(fenced).await;
+    a_repair_that_the_table_does_not_take_is_told(fenced).await;
 }
 
 /// A write, owned.
@@ -87,6 +90,17 @@ impl Fenced<'_> {
         self.transact(&[write]).await.unwrap()
     }
 
+    /// Repairs with the op of a write, if the fence is at `expected`.
+    async fn repair(self, write: &Write, expected: Option<&str>) -> Result<Repaired, Failure> {
+        let repair = Repair {
+            op: &write.op,
+            key: write.key.as_bytes(),
+            fence_id: &write.id,
+            expected,
+        };
+        self.writer.repair(self.table, repair).await
+    }
+
     async fn orders(self, writes: &[Write]) -> Vec<Option<String>> {
         let writes: Vec<_> = writes.iter().map(Write::fenced).collect();
         self.writer.orders(self.table, &writes).await.unwrap()
@@ -111,8 +125,11 @@ impl Fenced<'_> {
                 let mut item: Value = serde_json::from_slice(item).unwrap();
                 let members = item.as_object_mut().unwrap();
                 if let Fence::Attribute(name) = self.table.fence {
-                    assert!(members.remove(name).is_some(), "an item without its order");
+                    let order = members.remove(name);
+                    let is_loaded = item["id"]["S"].as_str().unwrap().starts_with("loaded-");
+                    assert!(order.is_some() || is_loaded, "an item without its order");
                 }
+                let members = item.as_object_mut().unwrap();
                 if members.remove(TOMBSTONE).is_none() {
                     found.insert(item["id"]["S"].as_str().unwrap().to_owned(), item);
                 }
@@ -300,4 +317,73 @@ pub async fn items_stay_as_they_are_given(fenced: Fenced<'_>) {
     };
     assert_eq!(fenced.write(delete).await, Transacted::Done);
     assert!(!fenced.items().await.contains_key(id));
+}
+
+/// An item that somebody has changed is put right under its fence, and the fence stays where it is: later changes go on.
+pub async fn a_repair_is_done_at_its_order_only(fenced: Fenced<'_>) {
+    let id = "repaired";
+    let (mended, gone) = (Write::put(id, "mended", "0"), Write::delete(id, "0"));
+    let repair = async |write: &Write, expected| fenced.repair(write, expected).await.unwrap();
+    assert_eq!(
+        fenced.write(Write::put(id, "3", "3")).await,
+        Transacted::Done
+    );
+    for elsewhere in [None, Some("2"), Some("4")] {
+        assert_eq!(repair(&mended, elsewhere).await, Repaired::Moved);
+        assert_eq!(repair(&gone, elsewhere).await, Repaired::Moved);
+        assert_eq!(fenced.value(id).await.as_deref(), Some("3"));
+    }
+    for _ in 0..2 {
+        assert_eq!(repair(&mended, Some("3")).await, Repaired::Done);
+        assert_eq!(fenced.value(id).await.as_deref(), Some("mended"));
+    }
+    let order = || async { fenced.orders(&[Write::delete(id, "0")]).await };
+    assert_eq!(order().await, [Some("3".to_owned())]);
+    assert_eq!(repair(&gone, Some("3")).await, Repaired::Done);
+    assert_eq!(fenced.value(id).await, None);
+    assert_eq!(
+        order().await,
+        [Some("3".to_owned())],
+        "gone, and still fenced"
+    );
+    assert_eq!(repair(&mended, Some("3")).await, Repaired::Done);
+    assert_eq!(fenced.write(Write::put(id, "2", "2")).await, stale());
+    assert_eq!(
+        fenced.write(Write::put(id, "4", "4")).await,
+        Transacted::Done
+    );
+    assert_eq!(repair(&mended, Some("3")).await, Repaired::Moved, "late");
+    assert_eq!(fenced.value(id).await.as_deref(), Some("4"));
+}
+
+/// A key that was loaded and never changed has no fence before and after its repair.
+pub async fn a_repair_of_what_has_no_fence_leaves_none(fenced: Fenced<'_>) {
+    let id = "loaded-1";
+    let (mended, gone) = (Write::put(id, "mended", "0"), Write::delete(id, "0"));
+    let repair = async |write: &Write, expected| fenced.repair(write, expected).await.unwrap();
+    assert_eq!(repair(&mended, Some("1")).await, Repaired::Moved);
+    assert_eq!(fenced.value(id).await, None);
+    assert_eq!(repair(&mended, None).await, Repaired::Done);
+    assert_eq!(fenced.value(id).await.as_deref(), Some("mended"));
+    assert_eq!(fenced.orders(std::slice::from_ref(&gone)).await, [None]);
+    assert_eq!(repair(&gone, None).await, Repaired::Done);
+    assert_eq!(fenced.value(id).await, None);
+    // A delete of nothing is done as well.
+    assert_eq!(repair(&gone, None).await, Repaired::Done);
+    assert_eq!(fenced.orders(&[gone]).await, [None]);
+    assert_eq!(
+        fenced.write(Write::put(id, "1", "1")).await,
+        Transacted::Done
+    );
+}
+
+/// As a write is refused, so is a repair; nothing is done.
+pub async fn a_repair_that_the_table_does_not_take_is_told(fenced: Fenced<'_>) {
+    let large = Write::put("large-repair", &"x".repeat(409_600), "0");
+    match fenced.repair(&large, None).await {
+        Ok(Repaired::Refused(_)) => {}
+        Ok(other) => panic!("{other:?}"),
+        Err(failure) => assert_eq!(failure.kind, FailureKind::Invalid, "{failure}"),
+    }
+    assert_eq!(fenced.value("large-repair").await, None);
 }

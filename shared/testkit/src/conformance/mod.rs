@@ -6,6 +6,7 @@ pub mod control_table;
 pub mod executions;
 pub mod fence_tables;
 pub mod fenced_writer;
+pub mod item_reader;
 pub mod live_control;
 pub mod object_keys;
 pub mod object_listing;

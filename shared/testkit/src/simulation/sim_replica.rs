@@ -5,7 +5,9 @@ use bytes::Bytes;
 use highwater_domain::control_table::{Cas, Versioned};
 use highwater_domain::failure::Failure;
 use highwater_domain::fence_tables::FenceTables;
-use highwater_domain::fenced_writer::{Fence, FencedTable, FencedWrite, FencedWriter, Transacted};
+use highwater_domain::fenced_writer::{
+    Fence, FencedTable, FencedWrite, FencedWriter, Repair, Repaired, Transacted,
+};
 use highwater_domain::replica::{ReplicaId, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl;
 use highwater_domain::restore::{FileCheckpoint, RestoreId, RestoreRecord};
@@ -143,6 +145,30 @@ impl<P: FencedWriter + ?Sized + 'static> FencedWriter for Wired<P> {
         let (owned, writes) = (OwnedTable::of(table), Owned::all(writes));
         let call = async move { at_once(service.orders(owned.fenced(), &Owned::fenced(&writes))) };
         self.wire().read("BatchGetItem", table.target, call).await?
+    }
+
+    async fn repair(
+        &self,
+        table: FencedTable<'_>,
+        repair: Repair<'_>,
+    ) -> Result<Repaired, Failure> {
+        let (service, table) = (self.service(), OwnedTable::of(table));
+        let (op, key) = (repair.op.clone(), repair.key.to_vec());
+        let fence_id = repair.fence_id.to_owned();
+        let expected = repair.expected.map(str::to_owned);
+        let about = format!("repair at {expected:?}");
+        let effect = move || {
+            let repair = Repair {
+                op: &op,
+                key: &key,
+                fence_id: &fence_id,
+                expected: expected.as_deref(),
+            };
+            at_once(service.repair(table.fenced(), repair))
+        };
+        self.wire()
+            .write("TransactWriteItems", about, effect)
+            .await?
     }
 }
 
