@@ -116,7 +116,10 @@ pub async fn run(
 }
 
 /// The target must be the table that was loaded.
-async fn check_target(record: &ReplicaRecord, target: &TargetPorts) -> Result<(), StepError> {
+pub(super) async fn check_target(
+    record: &ReplicaRecord,
+    target: &TargetPorts,
+) -> Result<(), StepError> {
     let name = record.target.as_str();
     let found = target.describer.table_id(name).await;
     let found = found.map_err(StepError::Table)?;

@@ -41,6 +41,8 @@ mod live_cases;
 #[cfg(test)]
 mod live_crashes;
 #[cfg(test)]
+mod live_diffs;
+#[cfg(test)]
 mod live_mortal;
 #[cfg(test)]
 mod live_odd_records;
