@@ -27,6 +27,7 @@ mod command {
     mod full_disk;
     mod handoffs;
     mod kills;
+    mod live_diff;
     mod live_stage;
     mod live_statuses;
     mod load_paces;

@@ -48,12 +48,13 @@ Examples:
   highwater restore s3://my-bucket/backups/orders --at -2h --to orders-restored
   highwater verify 01768385930622-efd1a093 --from s3://my-bucket/backups --table orders
   highwater diff orders orders-restored                 which keys differ
+  highwater diff orders orders-replica --live           whether a live replica has gone wrong
   highwater list s3://my-bucket/backups                 which backups are there
   highwater info 01768385930622-efd1a093 --from s3://my-bucket/backups
   highwater start backup orders --stack highwater --watch   have a deployed stack do it, and watch
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 compared and different, or in need of a person,
-130 or 143 stopped by a signal (a backup or restore can be resumed).";
+4 compared and not decided, 130 or 143 stopped by a signal (a backup or restore can be resumed).";
 
 /// Back up Amazon DynamoDB tables to S3, resumable at every step, in the format of AWS's own exports.
 #[derive(Debug, Parser)]

@@ -8,6 +8,7 @@ mod dump;
 mod follow;
 mod info;
 mod list;
+mod live_diff;
 mod materialize;
 mod promote;
 mod replicate;

@@ -34,6 +34,9 @@ use crate::error::CliError;
 use crate::format::{bytes, count, seconds};
 use crate::progress::Display;
 
+/// Keys that are listed unless somebody says otherwise.
+const LISTED_KEYS: usize = 100;
+
 /// Files of a backup that are read at once unless somebody says otherwise.
 const FILES_AT_ONCE: u32 = 4;
 
@@ -86,7 +89,7 @@ pub async fn run(
 ) -> Result<(), CliError> {
     let counters = Arc::new(CompareCounters::default());
     let options = CompareOptions {
-        limit: listing.limit,
+        limit: listing.limit.unwrap_or(LISTED_KEYS),
         spill: SpillLimits::in_folder(listing.temp_dir.clone().unwrap_or_else(std::env::temp_dir)),
         key: given_key(reading)?,
         salt: fastrand::u128(..),

@@ -61,6 +61,12 @@ pub enum CliError {
     /// What was read back is not what was written.
     #[error("{0}")]
     Different(String),
+    /// A live replica is not what its source is, and will not be by itself.
+    #[error("{0}")]
+    GoneWrong(String),
+    /// A live replica was compared with its source, and of some keys nothing can be said.
+    #[error("{0}")]
+    Undecided(String),
     /// Something was found that no program can mend.
     #[error("{what} needs a person: {why}")]
     NeedsAPerson {
@@ -115,19 +121,21 @@ impl CliError {
             Self::Usage(_) => "Usage",
             Self::NotConfirmed(_) => "NotConfirmed",
             Self::Rejected { .. } => ErrorName::ItemRejected.as_str(),
-            Self::Different(_) => "Different",
+            Self::Different(_) | Self::GoneWrong(_) => "Different",
+            Self::Undecided(_) => "Undecided",
             Self::NeedsAPerson { .. } => "NeedsAPerson",
             Self::Stack(trouble) => &trouble.name,
             Self::Definition(_) | Self::Runtime(_) => ErrorName::Internal.as_str(),
         }
     }
 
-    /// 1 failed, 2 wrong usage, 3 different or in need of a person, 128 and more for signals.
+    /// 1 failed, 2 wrong usage, 3 different or in need of a person, 4 compared and not decided, 128 and more for signals.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Signal { code, .. } => *code,
             Self::Usage(_) | Self::Step(StepError::InvalidInput(_)) => 2,
-            Self::Different(_) | Self::NeedsAPerson { .. } => 3,
+            Self::Different(_) | Self::GoneWrong(_) | Self::NeedsAPerson { .. } => 3,
+            Self::Undecided(_) => 4,
             Self::Stack(trouble) => trouble.code,
             _ => 1,
         }
@@ -157,6 +165,12 @@ impl CliError {
             ),
             Self::Rejected { .. } => Some(
                 "each line of the files there has an item and the reason: mend it, and write it yourself".into(),
+            ),
+            Self::GoneWrong(_) => Some(
+                "find out who else writes to the replica; the same command with --repair writes the source's items there (--repair --dry-run shows them)".into(),
+            ),
+            Self::Undecided(_) => Some(
+                "see that the replica is fed (highwater status), and compare again; with more --patience, --rounds or --limit more is decided".into(),
             ),
             Self::NeedsAPerson { hint, .. } => hint.map(str::to_owned),
             Self::Stack(trouble) => trouble.hint.clone(),
@@ -190,6 +204,9 @@ pub fn of_step(error: &StepError) -> Option<String> {
             "wait for it, or stop it; if its process is gone: highwater backup --resume {id}, or delete --force"
         )),
         StepError::TableNotActive { .. } => Some("wait until the table is ACTIVE".into()),
+        StepError::ReplicaFailed { .. } => Some(
+            "highwater status shows how the replica stands, and highwater replicate takes it on from there".into(),
+        ),
         _ => of_name(error.name(), &error.to_string()).map(Into::into),
     }
 }

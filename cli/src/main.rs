@@ -16,6 +16,7 @@ mod format;
 mod handoff_line;
 mod job;
 mod job_log;
+mod live_diff_report;
 mod live_job;
 mod progress;
 mod replica_job;

@@ -1,10 +1,12 @@
 //! `highwater diff`, and what it shares with `highwater verify`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args as ClapArgs};
 use highwater_domain::layout::Destination;
 
+use super::follow::parse_duration;
 use super::yes_or_no;
 
 const EXAMPLES: &str = "\
@@ -15,6 +17,8 @@ Examples:
   highwater diff orders orders --b-region eu-west-1
   highwater diff orders orders --b-endpoint-url http://localhost:8000
   highwater diff ./before.json.gz ./after.json.gz --key id:S,at:N
+  highwater diff orders orders-replica --live
+  highwater diff orders orders-replica --live --repair --dry-run
 
 A side is a table (its name or ARN) or any backup: an id (with --from), s3://BUCKET/KEY,
 file:///PATH, or a path with a slash in it (./movies.json: a plain name is a table's).
@@ -24,7 +28,14 @@ of set elements and the spelling of numbers do not count. Both sides are read on
 once more, to find the keys. Memory does not grow with them. A table that is written to
 meanwhile may differ from its backup for that reason alone.
 
-Exit codes: 0 equal, 3 different, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal.";
+With --live B is a replica of A, and both may be written to: keys that are not the same are looked at
+again, until the replica has what the source had, or is known never to get it by itself. This takes
+as long as the replica is behind; whoever feeds it must be at work. With --repair the source's item is
+written where the replica has gone wrong, unless something is applied there meanwhile.
+
+Exit codes: 0 equal (or all repaired), 3 different, 4 not decided (--live: a key is written to all the
+time, the replica is too far behind, or more keys differ than --limit), 1 failed, 2 wrong usage,
+130 or 143 stopped by a signal.";
 
 /// `highwater diff`.
 #[derive(ClapArgs, Debug)]
@@ -38,11 +49,40 @@ pub struct Diff {
     #[arg(long, env = "HIGHWATER_FROM", value_name = "URL")]
     pub from: Option<Destination>,
     #[command(flatten)]
+    pub live: UnderTraffic,
+    #[command(flatten)]
     pub places: Places,
     #[command(flatten)]
     pub reading: Reading,
     #[command(flatten)]
     pub result: Listing,
+}
+
+/// How a live replica is compared with its source.
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "Live replica")]
+pub struct UnderTraffic {
+    /// B is a replica of A, and both may be written to: tell only of what has really gone wrong.
+    #[arg(long, env = "HIGHWATER_DIFF_LIVE", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub live: bool,
+    /// With --live: write the source's items where the replica has gone wrong, behind its fences.
+    #[arg(long, env = "HIGHWATER_DIFF_REPAIR", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub repair: bool,
+    /// With --repair: tell what would be written, and write nothing.
+    #[arg(long, env = "HIGHWATER_DIFF_DRY_RUN", value_parser = yes_or_no(), action = ArgAction::SetTrue)]
+    pub dry_run: bool,
+    /// With --live: how long a key may wait until the replica is as far as its source was.
+    #[arg(
+        long,
+        env = "HIGHWATER_DIFF_PATIENCE",
+        value_name = "DURATION",
+        default_value = "10m",
+        value_parser = parse_duration
+    )]
+    pub patience: Duration,
+    /// With --live: how often a key is begun with anew that is written to meanwhile.
+    #[arg(long, env = "HIGHWATER_DIFF_ROUNDS", value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
 }
 
 /// Where each side is, if not where the other is.
@@ -107,14 +147,10 @@ pub struct Reading {
 #[derive(ClapArgs, Debug)]
 #[command(next_help_heading = "Result")]
 pub struct Listing {
-    /// The most keys that are listed; all that differ are counted.
-    #[arg(
-        long,
-        env = "HIGHWATER_LIMIT",
-        value_name = "KEYS",
-        default_value_t = 100
-    )]
-    pub limit: usize,
+    /// The most keys that are listed, 100 by default; all that differ are counted. Of a live replica the most that are looked at again,
+    /// 10,000 by default.
+    #[arg(long, env = "HIGHWATER_LIMIT", value_name = "KEYS")]
+    pub limit: Option<usize>,
     /// Folder for temporary files, used where many keys differ; the system's own by default.
     #[arg(long, env = "HIGHWATER_TEMP_DIR", value_name = "PATH")]
     pub temp_dir: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use highwater_domain::ids::{SnapshotId, TableRef};
 use highwater_steps::StopFlag;
 
+use super::live_diff;
 use crate::args::Global;
 use crate::args::diff::Diff;
 use crate::comparison::{self, Named, SideArgs};
@@ -12,6 +13,14 @@ use crate::signals::Signals;
 
 /// Compares two tables or backups.
 pub async fn run(args: &Diff, global: &Global, console: Console) -> Result<(), CliError> {
+    if args.live.live {
+        return Box::pin(live_diff::run(args, global, console)).await;
+    }
+    if args.live.repair || args.live.dry_run {
+        return Err(CliError::Usage(
+            "--repair and --dry-run are for a live replica: give --live, too".into(),
+        ));
+    }
     let places = &args.places;
     let side = |text: &str, endpoint: &Option<String>, region: &Option<String>, profile| {
         let named = named(text)?;
@@ -46,7 +55,7 @@ pub async fn run(args: &Diff, global: &Global, console: Console) -> Result<(), C
 }
 
 /// A plain name is a table's; an id, a URL and whatever has a slash in it is a backup's.
-fn named(text: &str) -> Result<Named, CliError> {
+pub fn named(text: &str) -> Result<Named, CliError> {
     let arn = text.starts_with("arn:");
     if !arn && (text.contains('/') || text == "-" || text.parse::<SnapshotId>().is_ok()) {
         return Ok(Named::Backup(text.to_owned()));
