@@ -27,6 +27,7 @@ mod simulation {
     mod processes;
     mod quiet;
     mod readers;
+    mod replica_checks;
     mod replica_mutations;
     mod replica_processes;
     mod replica_reading;

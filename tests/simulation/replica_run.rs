@@ -76,6 +76,8 @@ pub struct ReplicaWorth {
     pub stale: u64,
     pub loads: u64,
     pub equalities: u64,
+    /// Keys that a comparison under traffic has found right.
+    pub cleared: u64,
     pub equal: u64,
     pub failed: u64,
     pub promoted: u64,
@@ -88,6 +90,7 @@ impl ReplicaWorth {
         self.stale += more.stale;
         self.loads += more.loads;
         self.equalities += more.equalities;
+        self.cleared += more.cleared;
         self.equal += more.equal;
         self.failed += more.failed;
         self.promoted += more.promoted;
@@ -268,6 +271,15 @@ async fn begin(
             life,
         ));
     }
+    if compares(of) {
+        let process = process.clone();
+        let life = move |worker| process.clone().check(worker);
+        let (world, quiet) = (world.clone(), quiet.clone());
+        // Draws of its own: a seed means what it meant without it.
+        let random = fastrand::Rng::with_seed(of.plan.seed ^ 0xC4EC);
+        let name = "checker".to_owned();
+        services.spawn(keep_running(world, of.plan, quiet, name, random, life));
+    }
     for number in 0..of.echoes {
         let process = process.clone();
         let life = move |worker| process.clone().echo(worker);
@@ -283,6 +295,14 @@ async fn begin(
         ));
     }
     Ok(())
+}
+
+/// Whether what a comparison rests on is true: a log's mark that may be wrong, a change without a record and mistakes made on purpose
+/// look as if the replica had gone wrong.
+fn compares(of: ReplicaPlan) -> bool {
+    let is_doubtful = of.plan.nasty.empty_percent > 0;
+    let is_off = matches!(of.plan.disaster, Some(Disaster::StreamOff));
+    !is_doubtful && !is_off && of.mutation.is_none()
 }
 
 /// Items by their `id`, which is a plain text here.
@@ -436,6 +456,7 @@ fn check(
         stale: seen.applied.stale,
         loads: seen.loads,
         equalities: seen.equalities,
+        cleared: seen.cleared,
         promoted: u64::from(promoted.is_some()),
         ..ReplicaWorth::default()
     };

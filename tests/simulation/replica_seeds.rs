@@ -108,6 +108,7 @@ fn no_seed_breaks_a_replica() {
             && worth.equal > seeds() / 2
             && worth.equalities > seeds()
             && worth.loads > seeds()
+            && worth.cleared > seeds()
             && worth.stale > 0
             && worth.promoted > 0,
         "the runs are not worth much: {worth:?}"

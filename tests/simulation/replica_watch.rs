@@ -46,6 +46,8 @@ struct State {
     loads: u64,
     /// How often the replica was said to be equal to its source.
     equalities: u64,
+    /// How often a key was found right by a comparison.
+    cleared: u64,
 }
 
 /// What was seen of a replica.
@@ -54,6 +56,7 @@ pub struct Seen {
     pub applied: Applied,
     pub loads: u64,
     pub equalities: u64,
+    pub cleared: u64,
 }
 
 fn now<T>(call: impl Future<Output = T>) -> T {
@@ -86,12 +89,18 @@ impl Watched {
             applied: state.applied,
             loads: state.loads,
             equalities: state.equalities,
+            cleared: state.cleared,
         }
     }
 
-    fn broken(&self, what: String) {
+    pub fn broken(&self, what: String) {
         self.world.trace.note(|| format!("BROKEN {what}"));
         self.state.lock().unwrap().violations.push(what);
+    }
+
+    /// A comparison has found a key right.
+    pub fn cleared(&self) {
+        self.state.lock().unwrap().cleared += 1;
     }
 
     /// The replica's record, if there is one.
