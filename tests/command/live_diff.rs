@@ -18,7 +18,7 @@ fn diff<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 async fn replicate(live: &LiveStage, more: &[&str]) {
-    let mut line = vec![
+    let mut words = vec![
         "replicate",
         TABLE,
         "--to",
@@ -30,8 +30,8 @@ async fn replicate(live: &LiveStage, more: &[&str]) {
         "1500ms",
         "--until-idle",
     ];
-    line.extend(more);
-    live.stage.run(&line).await.done();
+    words.extend(more);
+    live.stage.run(&words).await.done();
 }
 
 fn text(value: impl Into<String>) -> AttributeValue {
@@ -147,8 +147,8 @@ async fn a_replica_that_nobody_feeds_is_judged_only_where_it_is_equal() {
         (&json!(0), &Value::Null)
     );
     plant(&live).await;
-    let line = ["diff", TABLE, COPY, "--live", "--patience", "2s"];
-    let seen = live.stage.run(&line).await;
+    let words = ["diff", TABLE, COPY, "--live", "--patience", "2s"];
+    let seen = live.stage.run(&words).await;
     assert_eq!(seen.code, Some(4), "{seen:#?}");
     assert!(seen.error().contains("not decided in 2 keys"), "{seen:#?}");
     seen.hinted("highwater status");

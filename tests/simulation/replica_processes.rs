@@ -23,10 +23,12 @@ use highwater_steps::replica::sink::ReplicaWriter;
 use highwater_steps::replica::{apply, place_of, plan};
 use highwater_steps::restore_deps::RestoreDeps;
 use highwater_steps::restore_request::RestoreRequest;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::bucket_reader;
 use super::plan::Plan;
+use super::processes;
 use super::quiet::Quiet;
 use super::replica_world::ReplicaWorld;
 use super::world::{DESTINATION, Worker, log_place};
@@ -57,6 +59,24 @@ fn is_passing(error: &StepError) -> bool {
 }
 
 impl Process {
+    /// Starts a process that lives `life` after life.
+    pub fn keep_running<F, L>(
+        &self,
+        services: &mut JoinSet<()>,
+        name: String,
+        random: fastrand::Rng,
+        life: L,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+        L: Fn(Self, Worker) -> F + Send + 'static,
+    {
+        let process = self.clone();
+        let life = move |worker| life(process.clone(), worker);
+        let (world, quiet) = (self.of.world.clone(), self.quiet.clone());
+        let running = processes::keep_running(world, self.plan, quiet, name, random, life);
+        services.spawn(running);
+    }
+
     /// One life of a process that makes the replica: it plans, loads, and takes it to where it is live.
     pub async fn drive(self, worker: Worker) {
         let mut random = fastrand::Rng::with_seed(worker.seed);

@@ -16,7 +16,6 @@ use tokio::time::sleep;
 use super::backups::{Execution, Outcome};
 use super::evidence::Evidence;
 use super::plan::{Disaster, Plan};
-use super::processes::keep_running;
 use super::quiet::Quiet;
 use super::replica_mutations::ReplicaMutation;
 use super::replica_processes::Process;
@@ -244,55 +243,21 @@ async fn begin(
         snapshot: format!("{DESTINATION}/{TABLE}/AWSDynamoDB/{}", outcome.id),
     };
     for number in 0..of.drivers {
-        let process = process.clone();
-        let life = move |worker| process.clone().drive(worker);
         let name = format!("driver-{number}");
-        let (world, quiet) = (world.clone(), quiet.clone());
-        services.spawn(keep_running(
-            world,
-            of.plan,
-            quiet,
-            name,
-            random.fork(),
-            life,
-        ));
+        process.keep_running(services, name, random.fork(), Process::drive);
     }
     for number in 0..of.appliers {
-        let process = process.clone();
-        let life = move |worker| process.clone().apply(worker);
         let name = format!("applier-{number}");
-        let (world, quiet) = (world.clone(), quiet.clone());
-        services.spawn(keep_running(
-            world,
-            of.plan,
-            quiet,
-            name,
-            random.fork(),
-            life,
-        ));
+        process.keep_running(services, name, random.fork(), Process::apply);
     }
     if compares(of) {
-        let process = process.clone();
-        let life = move |worker| process.clone().check(worker);
-        let (world, quiet) = (world.clone(), quiet.clone());
         // Draws of its own: a seed means what it meant without it.
         let random = fastrand::Rng::with_seed(of.plan.seed ^ 0xC4EC);
-        let name = "checker".to_owned();
-        services.spawn(keep_running(world, of.plan, quiet, name, random, life));
+        process.keep_running(services, "checker".to_owned(), random, Process::check);
     }
     for number in 0..of.echoes {
-        let process = process.clone();
-        let life = move |worker| process.clone().echo(worker);
         let name = format!("echo-{number}");
-        let (world, quiet) = (world.clone(), quiet.clone());
-        services.spawn(keep_running(
-            world,
-            of.plan,
-            quiet,
-            name,
-            random.fork(),
-            life,
-        ));
+        process.keep_running(services, name, random.fork(), Process::echo);
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ impl DynamoTargets {
     ///
     /// # Errors
     /// As [`Clients::at`].
-    pub async fn clients(&self, access: &TargetAccess) -> Result<Clients, Failure> {
+    pub fn clients(&self, access: &TargetAccess) -> Result<Clients, Failure> {
         if let Some(known) = self.lock().get(access) {
             return Ok(known.clone());
         }
@@ -52,7 +52,7 @@ impl DynamoTargets {
 #[async_trait]
 impl ReplicaTargets for DynamoTargets {
     async fn open(&self, access: &TargetAccess) -> Result<TargetPorts, Failure> {
-        let clients = self.clients(access).await?;
+        let clients = self.clients(access)?;
         Ok(TargetPorts {
             writer: Arc::new(clients.fenced_writer()),
             fences: Arc::new(clients.fence_tables()),
@@ -66,7 +66,7 @@ impl ReplicaTargets for DynamoTargets {
 #[async_trait]
 impl LoadTargets for DynamoTargets {
     async fn open_load(&self, access: &TargetAccess) -> Result<LoadPorts, Failure> {
-        let clients = self.clients(access).await?;
+        let clients = self.clients(access)?;
         Ok(LoadPorts {
             writer: Arc::new(clients.table_writer()),
             admin: Arc::new(clients.table_admin()),
