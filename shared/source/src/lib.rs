@@ -87,6 +87,8 @@
 //! - **Nothing in silence.** What cannot be decoded or applied ends the run with an error that names the key; given a place to keep
 //!   [dead letters](DeadLetters), it goes there whole, is counted, and the rest goes on.
 //! - **Bounded memory.** Nothing grows with the table or the stream; what is read ahead is some pages per worker.
+//! - **Near the cost of parsing.** A million small items into a struct took 1.2 times the processor time of `serde_json` over the same bytes,
+//!   on the machine of 2026-11-22 (`cargo run --release -p highwater-source --example decode_cost`).
 //!
 //! What is *not* promised: that a sink sees no record from before the handoff (it may, and each is followed by all that came after it), or
 //! that the items of a transaction are seen together (DynamoDB's streams do not say which belong to one).
