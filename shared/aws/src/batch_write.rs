@@ -1,23 +1,15 @@
 //! The bytes of `BatchWriteItem`: the request made from raw items, and the writes that come back undone.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
-    BeforeTransmitInterceptorContextRef,
-};
-use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 use highwater_domain::table_writer::WriteOp;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::checked_body::{AnswerError, CheckedBytes, ask_for_plain_bytes, exchange_good_answer};
+use crate::answer_capture::Captured;
+use crate::checked_body::{AnswerError, CheckedBytes};
 
 /// The request that writes `ops` to `table`.
 pub(crate) fn request(table: &str, ops: &[WriteOp]) -> Vec<u8> {
@@ -80,31 +72,26 @@ pub(crate) fn is_one_object(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'{') && depth == 0 && !in_string
 }
 
-/// Where the interceptor leaves the undone writes for the call that they belong to, by table.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UnprocessedSlot(Arc<Mutex<Option<Unprocessed>>>);
-
 /// Undone writes under the name or ARN that the service gives their table.
 pub(crate) type Unprocessed = BTreeMap<String, Vec<WriteOp>>;
 
-impl UnprocessedSlot {
-    /// The undone writes of the last attempt; `None` unless it was answered well.
-    pub(crate) fn take(&self) -> Option<Unprocessed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+impl Captured for Unprocessed {
+    fn part(answer: CheckedBytes) -> Result<(Self, Bytes), AnswerError> {
+        taken_apart(&answer.body)
     }
+}
 
-    /// Leaves the undone writes here; the rest is the same answer without them.
-    fn fill(&self, answer: &Bytes) -> Result<Bytes, AnswerError> {
-        let response: Response<'_> = serde_json::from_slice(answer)?;
-        let mut unprocessed = Unprocessed::new();
-        for (table, writes) in response.unprocessed_items.unwrap_or_default() {
-            let writes = writes.into_iter().map(|write| write.into_op(answer));
-            unprocessed.insert(table, writes.collect());
-        }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unprocessed);
-        let capacity = response.consumed_capacity.map_or("[]", RawValue::get);
-        Ok(format!(r#"{{"UnprocessedItems":{{}},"ConsumedCapacity":{capacity}}}"#).into())
+/// The undone writes of an answer, and the same answer without them.
+fn taken_apart(answer: &Bytes) -> Result<(Unprocessed, Bytes), AnswerError> {
+    let response: Response<'_> = serde_json::from_slice(answer)?;
+    let mut unprocessed = Unprocessed::new();
+    for (table, writes) in response.unprocessed_items.unwrap_or_default() {
+        let writes = writes.into_iter().map(|write| write.into_op(answer));
+        unprocessed.insert(table, writes.collect());
     }
+    let capacity = response.consumed_capacity.map_or("[]", RawValue::get);
+    let rest = format!(r#"{{"UnprocessedItems":{{}},"ConsumedCapacity":{capacity}}}"#);
+    Ok((unprocessed, rest.into()))
 }
 
 #[derive(Deserialize)]
@@ -136,51 +123,6 @@ impl WriteRequest<'_> {
             Self::PutRequest { item } => WriteOp::Put(slice(item)),
             Self::DeleteRequest { key } => WriteOp::Delete(slice(key)),
         }
-    }
-}
-
-/// Takes the undone writes out of an answer, so that the SDK builds no attribute values of them.
-#[derive(Debug)]
-pub(crate) struct UnprocessedCapture(pub(crate) UnprocessedSlot);
-
-#[dyn_dispatch_hint]
-impl Intercept for UnprocessedCapture {
-    fn name(&self) -> &'static str {
-        "UnprocessedCapture"
-    }
-
-    fn read_before_attempt(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        // An attempt that fails half-way must not leave the answer of one before it.
-        self.0.take();
-        Ok(())
-    }
-
-    fn modify_before_signing(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        ask_for_plain_bytes(context);
-        Ok(())
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let slot = self.0.clone();
-        Ok(exchange_good_answer(
-            context,
-            move |CheckedBytes { body, .. }| slot.fill(&body),
-        )?)
     }
 }
 
@@ -250,17 +192,16 @@ mod tests {
 
     #[test]
     fn undone_writes_are_slices_of_the_answer() {
-        let slot = UnprocessedSlot::default();
         let answer = Bytes::from_static(
             br#"{"ConsumedCapacity":[{"CapacityUnits":2.5}],"New":[1],"UnprocessedItems":{"orders":[{"PutRequest":{"Item": {"n":{"N":"1.0"}} }},{"DeleteRequest":{"Key":{"n":{"N":"2"}}}}]}}"#,
         );
-        let rest = slot.fill(&answer).unwrap();
+        let (unprocessed, rest) = taken_apart(&answer).unwrap();
         assert_eq!(
             rest,
             r#"{"UnprocessedItems":{},"ConsumedCapacity":[{"CapacityUnits":2.5}]}"#
         );
         assert_eq!(
-            slot.take().unwrap()["orders"],
+            unprocessed["orders"],
             [put(r#"{"n":{"N":"1.0"}}"#), delete(r#"{"n":{"N":"2"}}"#)]
         );
     }
@@ -272,10 +213,9 @@ mod tests {
             r#"{"UnprocessedItems":{},"ConsumedCapacity":null}"#,
             r#"{"UnprocessedItems":null}"#,
         ] {
-            let slot = UnprocessedSlot::default();
-            let rest = slot.fill(&Bytes::from_static(answer.as_bytes())).unwrap();
+            let (unprocessed, rest) = taken_apart(&Bytes::from_static(answer.as_bytes())).unwrap();
             assert_eq!(rest, r#"{"UnprocessedItems":{},"ConsumedCapacity":[]}"#);
-            assert_eq!(slot.take(), Some(Unprocessed::new()));
+            assert_eq!(unprocessed, Unprocessed::new());
         }
     }
 
@@ -296,12 +236,8 @@ mod tests {
                 FailureKind::Corrupt,
             ),
         ] {
-            let slot = UnprocessedSlot::default();
-            let error = slot
-                .fill(&Bytes::from_static(answer.as_bytes()))
-                .unwrap_err();
+            let error = taken_apart(&Bytes::from_static(answer.as_bytes())).unwrap_err();
             assert_eq!(error.kind(), kind, "{answer}: {error}");
-            assert_eq!(slot.take(), None);
         }
     }
 }

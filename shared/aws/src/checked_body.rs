@@ -93,6 +93,19 @@ pub(crate) struct CheckedBytes {
     pub(crate) body: Bytes,
     /// Whether there was a checksum; DynamoDB always sends one.
     pub(crate) had_checksum: bool,
+    /// The header Date.
+    pub(crate) date: String,
+}
+
+impl CheckedBytes {
+    /// When the service answered, by its own clock.
+    pub(crate) fn answered_at(&self) -> Result<UnixMillis, AnswerError> {
+        let read = DateTime::from_str(&self.date, Format::HttpDate).ok();
+        read.and_then(|at| at.to_millis().ok())
+            .and_then(|millis| u64::try_from(millis).ok())
+            .map(UnixMillis)
+            .ok_or_else(|| AnswerError::Date(self.date.clone()))
+    }
 }
 
 /// What is made of a whole answer: the bytes that the SDK parses in its place.
@@ -126,20 +139,11 @@ pub(crate) fn exchange_good_answer(
     Ok(())
 }
 
-/// When the service answered, by its own clock.
-pub(crate) fn answered_at(response: &HttpResponse) -> Result<UnixMillis, AnswerError> {
-    let date = response.headers().get("date").unwrap_or_default().trim();
-    let read = DateTime::from_str(date, Format::HttpDate).ok();
-    read.and_then(|at| at.to_millis().ok())
-        .and_then(|millis| u64::try_from(millis).ok())
-        .map(UnixMillis)
-        .ok_or_else(|| AnswerError::Date(date.to_owned()))
-}
-
 /// What the headers say of the body.
 struct Promise {
     crc32: Option<u32>,
     length: Option<usize>,
+    date: String,
 }
 
 impl Promise {
@@ -163,7 +167,12 @@ impl Promise {
         let crc32 = header("x-amz-crc32")
             .map(|text| text.parse().map_err(|_| AnswerError::Header("x-amz-crc32")))
             .transpose()?;
-        Ok(Self { crc32, length })
+        let date = header("date").unwrap_or_default().to_owned();
+        Ok(Self {
+            crc32,
+            length,
+            date,
+        })
     }
 
     fn check(&self, body: &[u8]) -> Result<(), AnswerError> {
@@ -208,6 +217,7 @@ impl CheckedBody {
         exchange(CheckedBytes {
             body,
             had_checksum: self.promise.crc32.is_some(),
+            date: mem::take(&mut self.promise.date),
         })
     }
 }

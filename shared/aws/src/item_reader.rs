@@ -6,9 +6,10 @@ use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity};
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::item_reader::{ItemReader, ReadItem};
 
+use crate::answer_capture::{Capture, Slot};
 use crate::failure;
 use crate::fenced_writer::key_of;
-use crate::item_capture::{ItemCapture, ItemSlot};
+use crate::item_capture::CapturedItem;
 
 const GET: &str = "GetItem";
 
@@ -35,7 +36,7 @@ impl ItemReader for DynamoItemReader {
     async fn read_item(&self, table: &str, key: &[u8]) -> Result<ReadItem, Failure> {
         let wrong = |kind, why: String| Failure::new(kind, GET, table, why);
         let key = key_of(key).map_err(|why| wrong(FailureKind::Invalid, why))?;
-        let slot = ItemSlot::default();
+        let slot = Slot::<CapturedItem>::default();
         let output = self
             .client
             .get_item()
@@ -44,7 +45,7 @@ impl ItemReader for DynamoItemReader {
             .consistent_read(true)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
-            .interceptor(ItemCapture(slot.clone()))
+            .interceptor(Capture(slot.clone()))
             .send()
             .await
             .map_err(|error| failure::from_sdk(GET, table, error))?;

@@ -8,6 +8,7 @@
 //! starts and stops the deployed state machines.
 //! Whatever fails comes back as a [`highwater_domain::failure::Failure`], judged once, in [`failure`].
 
+mod answer_capture;
 mod assumed_role;
 mod attribute_value;
 mod batch_write;

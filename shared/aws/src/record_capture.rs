@@ -1,24 +1,14 @@
-//! Takes a `GetRecords` response's records out of its body before the SDK parses it, as
-//! [`page_capture`](crate::page_capture) does with items.
+//! The records of a `GetRecords` response, as they came, and when it was given.
 
 use std::borrow::Cow;
-use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
-    BeforeTransmitInterceptorContextRef,
-};
-use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 use highwater_domain::ids::UnixMillis;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::checked_body::{AnswerError, answered_at, ask_for_plain_bytes, exchange_good_answer};
+use crate::answer_capture::Captured;
+use crate::checked_body::{AnswerError, CheckedBytes};
 
 /// The records of one response, and when it was given.
 #[derive(Debug)]
@@ -27,31 +17,15 @@ pub(crate) struct CapturedRecords {
     pub(crate) answered_at: UnixMillis,
 }
 
-/// Where the interceptor leaves the records for the call that they belong to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RecordSlot(Arc<Mutex<Option<CapturedRecords>>>);
-
-impl RecordSlot {
-    /// The records of the last attempt, if it was good.
-    pub(crate) fn take(&self) -> Option<CapturedRecords> {
-        self.set(None)
-    }
-
-    fn set(&self, captured: Option<CapturedRecords>) -> Option<CapturedRecords> {
-        mem::replace(
-            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            captured,
-        )
-    }
-
-    /// Leaves the answer's records here and returns the rest.
-    fn fill(&self, body: &Bytes, answered_at: UnixMillis) -> Result<Bytes, AnswerError> {
-        let (records, rest) = take_records(body).map_err(AnswerError::Records)?;
-        self.set(Some(CapturedRecords {
+impl Captured for CapturedRecords {
+    fn part(answer: CheckedBytes) -> Result<(Self, Bytes), AnswerError> {
+        let answered_at = answer.answered_at()?;
+        let (records, rest) = take_records(&answer.body).map_err(AnswerError::Records)?;
+        let captured = Self {
             records,
             answered_at,
-        }));
-        Ok(rest)
+        };
+        Ok((captured, rest))
     }
 }
 
@@ -81,54 +55,6 @@ fn take_records(body: &Bytes) -> Result<(Vec<Bytes>, Bytes), serde_json::Error> 
         next: answer.next,
     })?;
     Ok((records, rest.into()))
-}
-
-/// Captures the records of one call into a slot.
-#[derive(Debug)]
-pub(crate) struct RecordCapture(pub(crate) RecordSlot);
-
-#[dyn_dispatch_hint]
-impl Intercept for RecordCapture {
-    fn name(&self) -> &'static str {
-        "RecordCapture"
-    }
-
-    fn read_before_attempt(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        // An attempt that fails half-way must not leave the records of one before it.
-        self.0.take();
-        Ok(())
-    }
-
-    fn modify_before_signing(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        ask_for_plain_bytes(context);
-        Ok(())
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if !context.response().status().is_success() {
-            return Ok(());
-        }
-        let answered_at = answered_at(context.response())?;
-        let slot = self.0.clone();
-        Ok(exchange_good_answer(context, move |answer| {
-            slot.fill(&answer.body, answered_at)
-        })?)
-    }
 }
 
 #[cfg(test)]

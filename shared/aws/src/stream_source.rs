@@ -15,8 +15,9 @@ use highwater_domain::stream_source::{
     RecordPage, ShardIterator, StartAt, StreamError, StreamSource,
 };
 
+use crate::answer_capture::{Capture, Slot};
 use crate::failure;
-use crate::record_capture::{RecordCapture, RecordSlot};
+use crate::record_capture::CapturedRecords;
 
 const DESCRIBE: &str = "DescribeStream";
 const ITERATOR: &str = "GetShardIterator";
@@ -160,14 +161,14 @@ impl StreamSource for DynamoStreams {
             let message = format!("{:?} is no iterator of this source", iterator.0);
             return Err(Failure::new(FailureKind::Invalid, RECORDS, "a shard", message).into());
         };
-        let slot = RecordSlot::default();
+        let slot = Slot::<CapturedRecords>::default();
         let output = self
             .client
             .get_records()
             .shard_iterator(own)
             .limit(i32::try_from(limit.clamp(1, 1000)).unwrap_or(1000))
             .customize()
-            .interceptor(RecordCapture(slot.clone()))
+            .interceptor(Capture(slot.clone()))
             .send()
             .await
             .map_err(|error| {

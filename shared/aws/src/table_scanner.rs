@@ -8,7 +8,8 @@ use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity};
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::scan::{Page, ScanRequest, TableScanner};
 
-use crate::page_capture::{CapturedPage, PageCapture, PageSlot};
+use crate::answer_capture::{Capture, Slot};
+use crate::page_capture::CapturedPage;
 use crate::{attribute_value, failure};
 
 /// The call that everything here is about.
@@ -77,11 +78,11 @@ impl DynamoScanner {
 #[async_trait]
 impl TableScanner for DynamoScanner {
     async fn scan_page(&self, request: &ScanRequest) -> Result<Page, Failure> {
-        let slot = PageSlot::default();
+        let slot = Slot::<CapturedPage>::default();
         let output = self
             .request(request)?
             .customize()
-            .interceptor(PageCapture(slot.clone()))
+            .interceptor(Capture(slot.clone()))
             .send()
             .await
             .map_err(|error| failure::from_sdk(SCAN, &request.table, error))?;

@@ -19,7 +19,8 @@ use highwater_domain::table_writer::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::batch_write::{self, Unprocessed, UnprocessedCapture, UnprocessedSlot, json_text};
+use crate::answer_capture::{Capture, Slot};
+use crate::batch_write::{self, Unprocessed, json_text};
 use crate::failure;
 use crate::request_body::RequestBody;
 
@@ -55,7 +56,7 @@ impl TableWriter for DynamoWriter {
             return Ok(BatchAnswer::default());
         }
         let body = batch_body(table, ops)?;
-        let slot = UnprocessedSlot::default();
+        let slot = Slot::<Unprocessed>::default();
         let output = self
             .client
             .batch_write_item()
@@ -63,7 +64,7 @@ impl TableWriter for DynamoWriter {
             .request_items(table, Vec::new())
             .customize()
             .interceptor(RequestBody::new(body))
-            .interceptor(UnprocessedCapture(slot.clone()))
+            .interceptor(Capture(slot.clone()))
             .send()
             .await
             .map_err(|error| failure::from_sdk(BATCH, table, error))?;
