@@ -22,6 +22,18 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         174,
         "a late request said that the backup is running, minutes after it was sealed",
     ),
+    (
+        1877,
+        "what an assumed mark had said too early was held against the replica again once it was proven",
+    ),
+    (
+        4086,
+        "a replica that was behind did not count a shard of its log that it had not met",
+    ),
+    (
+        5919,
+        "one of a split's two children was hidden from the handoff, and the replica never read it",
+    ),
 ];
 
 /// Failures after which no more are looked for.

@@ -251,6 +251,16 @@ fn is_past(position: &Position, start: &SequenceNumber) -> bool {
 /// lately, or without a child is never left out, whatever its age.
 #[must_use]
 pub fn begins_of_log(lineage: &Lineage, now: UnixMillis) -> Vec<&Node> {
+    begins_among(lineage, now, |_| true)
+}
+
+/// The same of some shards only, as if there were no others.
+#[must_use]
+pub fn begins_among(
+    lineage: &Lineage,
+    now: UnixMillis,
+    is_among: impl Fn(&&Node) -> bool,
+) -> Vec<&Node> {
     let is_whole = |node: &&Node| {
         let is_young = |at: UnixMillis| now.since(at) < WHOLE_MS;
         let ended_at = node.children.iter().filter_map(ShardId::created_at).min();
@@ -258,7 +268,7 @@ pub fn begins_of_log(lineage: &Lineage, now: UnixMillis) -> Vec<&Node> {
             || node.shard.id.created_at().is_none_or(is_young)
             || ended_at.is_none_or(|at| now.since(at) < LATELY_MS)
     };
-    lineage.frontier(is_whole)
+    lineage.frontier(|node| is_among(node) && is_whole(node))
 }
 
 /// The moment from which on a log that begins with [`begins_of_log`] holds everything.

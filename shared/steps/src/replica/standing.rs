@@ -56,8 +56,8 @@ const STALE_MS: u64 = 60_000;
 
 /// The second up to which everything is applied, from the log's mark and the positions of both. `None` if nothing is known.
 ///
-/// A replica that has read every shard as far as the log goes holds what the log's mark promises. One that is behind holds what its
-/// own records prove, and no more than the mark.
+/// Of a shard that the replica has read as far as the log goes it holds what the log's mark promises; of one that it is behind in, what
+/// its own records prove; of one that it has not met, nothing, unless it must read to the end of another before.
 #[must_use]
 pub fn applied_until(
     log_mark: Option<UnixSeconds>,
@@ -69,23 +69,48 @@ pub fn applied_until(
         return None;
     }
     let before = ancestors(written, applied);
-    let is_read = |row: &ShardRow| match applied.get(&row.shard) {
-        Some(own) => own.position >= row.position,
-        None => before.contains(&row.shard),
-    };
-    if written.values().all(is_read) {
+    let mut behind: Vec<&ShardRow> = applied
+        .values()
+        .filter(|own| !own.ended && !written.contains_key(&own.shard))
+        .collect();
+    for row in written.values() {
+        match applied.get(&row.shard) {
+            Some(own) if own.position >= row.position => {}
+            Some(own) => behind.push(own),
+            None if before.contains(&row.shard) => {}
+            // The one that it waits for is behind.
+            None if is_waited_with(&row.shard, written, applied) => {}
+            None => return None,
+        }
+    }
+    if behind.is_empty() {
         return Some(log_mark);
     }
-    let progress: Vec<ShardProgress> = applied
-        .values()
-        .map(|row| ShardProgress {
-            // Silence of a replica is the log's, not the stream's.
-            silence: None,
-            ..row.progress()
-        })
-        .collect();
+    let progress = behind.into_iter().map(|row| ShardProgress {
+        // Silence of a replica is the log's, not the stream's.
+        silence: None,
+        ..row.progress()
+    });
+    let progress: Vec<ShardProgress> = progress.collect();
     let proven = mark(&progress, &[], 0).ok()?.proven?;
     Some(proven.min(log_mark))
+}
+
+/// Whether the replica is still to read a shard from which this one goes on: it meets this one at that one's end.
+fn is_waited_with(shard: &ShardId, written: &Rows, applied: &Rows) -> bool {
+    let mut seen = BTreeSet::from([shard]);
+    let mut open = vec![shard];
+    while let Some(id) = open.pop() {
+        let parents = written.get(id).map(|row| &row.parents);
+        for parent in parents.into_iter().flatten() {
+            match applied.get(parent) {
+                Some(own) if !own.ended => return true,
+                None if seen.insert(parent) => open.push(parent),
+                Some(_) | None => {}
+            }
+        }
+    }
+    false
 }
 
 /// The shards that lead to those that the replica reads: they ended before its handoff.
@@ -153,27 +178,30 @@ mod tests {
     fn behind_the_tip_only_what_was_applied_counts() {
         let written = rows([
             row("a", &[], "AFTER:9", Some(800)),
-            row("b", &[], "AFTER:5", Some(700)),
+            row("b", &[], "AFTER:5", Some(300)),
         ]);
-        let applied = rows([
+        let behind = rows([
             row("a", &[], "AFTER:7", Some(500)),
-            row("b", &[], "AFTER:5", Some(700)),
+            row("b", &[], "AFTER:5", Some(300)),
         ]);
-        let until = applied_until(MARK, &written, &applied).unwrap();
-        assert!(until <= UnixSeconds(500), "{until}");
+        // What is idle and read as far as the log goes holds nothing back.
+        assert_eq!(
+            applied_until(MARK, &written, &behind),
+            Some(UnixSeconds(499))
+        );
         // A shard of which nothing was applied leaves nothing known.
-        let applied = rows([
-            row("a", &[], "AFTER:7", Some(500)),
+        let nothing = rows([
+            row("a", &[], "AFTER:9", Some(800)),
             row("b", &[], "AT:1", None),
         ]);
-        assert_eq!(applied_until(MARK, &written, &applied), None);
+        assert_eq!(applied_until(MARK, &written, &nothing), None);
         // What is applied beyond the mark is held back with it.
         let held = Some(UnixSeconds(3));
-        let applied = rows([
-            row("a", &[], "AFTER:7", Some(500)),
-            row("b", &[], "AFTER:5", Some(700)),
-        ]);
-        assert_eq!(applied_until(held, &written, &applied), held);
+        assert_eq!(applied_until(held, &written, &behind), held);
+        // One that the log's rows lack is behind for all that is known.
+        let stray = rows([row("x", &[], "AFTER:7", Some(200))]);
+        let until = applied_until(MARK, &Rows::new(), &stray);
+        assert_eq!(until, Some(UnixSeconds(199)));
     }
 
     #[test]
@@ -181,15 +209,29 @@ mod tests {
         let child = row("c", &["a"], "AFTER:9", Some(800));
         let written = rows([row("a", &[], "END", Some(500)), child.clone()]);
         let applied = rows([row("a", &[], "AFTER:7", Some(400))]);
-        assert_ne!(applied_until(MARK, &written, &applied), MARK);
+        assert_eq!(
+            applied_until(MARK, &written, &applied),
+            Some(UnixSeconds(399))
+        );
+        // Rows are not read at one moment: the parent was seen at its end, and the child was not seen.
+        let applied = rows([row("a", &[], "END", Some(500))]);
+        assert_eq!(applied_until(MARK, &written, &applied), None);
         // The parent ended before the handoff: the replica never reads it.
         let applied = rows([child]);
         assert_eq!(applied_until(MARK, &written, &applied), MARK);
-        // One that came to light late leads nowhere that the replica reads.
+    }
+
+    /// Seed 5919: the handoff was captured while the listing hid a shard, and the replica had not surveyed its log yet.
+    #[test]
+    fn a_shard_that_leads_nowhere_and_follows_nothing_that_is_read_leaves_nothing_known() {
         let written = rows([
-            row("z", &[], "AFTER:1", Some(1)),
+            row("y", &[], "END", Some(1)),
+            row("z", &["y"], "AFTER:1", Some(1)),
             row("c", &["a"], "AFTER:9", Some(800)),
         ]);
-        assert_ne!(applied_until(MARK, &written, &applied), MARK);
+        for position in ["AFTER:8", "AFTER:9"] {
+            let applied = rows([row("c", &["a"], position, Some(800))]);
+            assert_eq!(applied_until(MARK, &written, &applied), None);
+        }
     }
 }

@@ -332,3 +332,22 @@ async fn case_67_of_fifty_writes_three_of_which_are_stale_the_fresh_are_written_
     assert_eq!((applied.written, applied.stale), (47, 3));
     stage.assert_equal();
 }
+
+/// The listing hides one of a split's two children at both looks of the capture, which nothing gives away. The log knows it.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_the_listing_hid_from_the_handoff_is_read_all_the_same() {
+    let stage = ReplicaStage::new().await;
+    let table = &stage.world.table;
+    table.split(&stage.world.only_shard());
+    let hidden = table.open_shards()[1].clone();
+    let mut partial = table.true_listing();
+    partial.shards.retain(|it| it.id != hidden);
+    table.script_listings(vec![partial; 2]);
+    stage.back_up(true).await;
+    stage.world.put_many("second-", 30);
+    let live = stage.live().await;
+    follow_and_apply(&stage, &live).await;
+    let of_hidden = stage.world.table.records_of(&hidden);
+    assert!(of_hidden.len() > 5, "{}", of_hidden.len());
+    stage.assert_equal();
+}
