@@ -14,7 +14,9 @@ use highwater_lambda::{KvLeaseGroups, SystemClock};
 use highwater_local::{DirectoryStore, EmbeddedDynamoDb};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::pace::{Pace, Share};
-use highwater_steps::{Deps, LiveDeps, LiveObserver, Observer, RestoreDeps, StopFlag};
+use highwater_steps::{
+    Deps, LiveDeps, LiveObserver, Observer, RestoreDeps, SnapshotDeps, StopFlag,
+};
 
 use crate::args::{Global, LocalControl};
 use crate::console::Console;
@@ -197,7 +199,7 @@ pub fn restore_deps(
 ) -> RestoreDeps {
     let clock = Arc::new(SystemClock);
     RestoreDeps {
-        snapshots: deps(clients, control, observer.clone(), stop.clone()),
+        snapshots: snapshot_deps(clients, control, observer.clone(), stop.clone()),
         writer: Arc::new(clients.table_writer()),
         admin: Arc::new(clients.table_admin()),
         importer: Arc::new(clients.table_importer()),
@@ -252,18 +254,29 @@ pub fn deps(
     observer: Arc<dyn Observer>,
     stop: StopFlag,
 ) -> Deps {
-    let clock = Arc::new(SystemClock);
     Deps {
         scanner: Arc::new(clients.table_scanner()),
         describer: Arc::new(clients.table_describer()),
+        pace: Arc::new(Pace::new(Arc::new(SystemClock), Share::Process)),
+        live: live_deps(clients, control, Arc::new(Unobserved), stop.clone()),
+        snapshots: snapshot_deps(clients, control, observer, stop),
+    }
+}
+
+/// The ports that keep a snapshot.
+fn snapshot_deps(
+    clients: &Clients,
+    control: &Control,
+    observer: Arc<dyn Observer>,
+    stop: StopFlag,
+) -> SnapshotDeps {
+    SnapshotDeps {
         stores: Arc::new(LocalAndS3 {
             clients: Some(clients.clone()),
         }),
         control: control.table.clone(),
-        pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
-        clock,
+        clock: Arc::new(SystemClock),
         observer,
-        live: live_deps(clients, control, Arc::new(Unobserved), stop.clone()),
         stop,
     }
 }

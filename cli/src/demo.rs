@@ -196,10 +196,8 @@ impl Stage {
         let control = Control::of(control);
         let narrator = Arc::new(Narrator::new(console));
         let silent = Arc::new(Unobserved);
-        let deps = Deps {
-            control: accident.clone(),
-            ..connect::deps(&clients, &control, narrator.clone(), StopFlag::default())
-        };
+        let mut deps = connect::deps(&clients, &control, narrator.clone(), StopFlag::default());
+        deps.snapshots.control = accident.clone();
         let restore_deps =
             connect::restore_deps(&clients, &control, None, silent, StopFlag::default());
         let replica_deps = ReplicaDeps {

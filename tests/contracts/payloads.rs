@@ -17,7 +17,7 @@ use highwater_steps::consume_stream::{BatchItemFailure, ConsumeOutput, WindowSta
 use highwater_steps::deps::Unobserved;
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::{
-    Deps, LiveDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
+    Deps, LiveDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
 };
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
@@ -59,12 +59,14 @@ impl Steps {
                 describer: table.clone(),
                 ..live_deps(&clients, "unused", stores.clone(), Arc::new(Unobserved))
             },
-            stores,
-            control: Arc::new(FakeControl::new()),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
-            clock,
-            observer: Arc::new(Unobserved),
-            stop: StopFlag::default(),
+            snapshots: SnapshotDeps {
+                stores,
+                control: Arc::new(FakeControl::new()),
+                clock,
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
+            },
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use highwater_domain::budget::Budget;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::snapshot::Status;
-use highwater_steps::deps::{Deps, Unobserved};
+use highwater_steps::deps::{Deps, SnapshotDeps, Unobserved};
 use highwater_steps::error::{ErrorName, StepError};
 use highwater_steps::finalize_backup::{self, FailureInput, FinalizeInput};
 use highwater_steps::pace::{Pace, Share};
@@ -52,12 +52,14 @@ pub fn deps(worker: &Worker) -> Deps {
     Deps {
         scanner: worker.scanner(),
         describer: table,
-        stores: worker.stores(),
-        control: Arc::new(WiredControl::new(&worker.world.control, &worker.wire)),
-        clock: live.clock.clone(),
         pace: Arc::new(Pace::new(live.clock.clone(), Share::Invocation)),
-        observer: Arc::new(Unobserved),
-        stop: worker.stop.clone(),
+        snapshots: SnapshotDeps {
+            stores: worker.stores(),
+            control: Arc::new(WiredControl::new(&worker.world.control, &worker.wire)),
+            clock: live.clock.clone(),
+            observer: Arc::new(Unobserved),
+            stop: worker.stop.clone(),
+        },
         live,
     }
 }

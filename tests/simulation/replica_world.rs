@@ -111,7 +111,7 @@ impl ReplicaWorld {
     pub fn loading(&self, worker: &Worker) -> RestoreDeps {
         let account = Arc::new(Wired::new(&self.account, &worker.wire));
         let writer: Arc<dyn TableWriter> = Arc::new(Wired::new(&self.watched, &worker.wire));
-        let snapshots = backups::deps(worker);
+        let snapshots = backups::deps(worker).snapshots;
         let clock = snapshots.clock.clone();
         RestoreDeps {
             writer,

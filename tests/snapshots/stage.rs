@@ -16,7 +16,9 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::plan_backup::PlanInput;
 use highwater_steps::request::BackupRequest;
 use highwater_steps::scan_segment::ScanInput;
-use highwater_steps::{Deps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment};
+use highwater_steps::{
+    Deps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
+};
 use highwater_testkit::clients;
 use tempfile::TempDir;
 
@@ -114,12 +116,14 @@ impl Stage {
         Deps {
             scanner,
             describer: Arc::new(self.clients.table_describer()),
-            stores: Arc::new(S3Stores(self.clients.clone())),
-            control: Arc::new(self.clients.control_table("highwater")),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
-            clock,
-            observer: Arc::new(Unobserved),
-            stop: StopFlag::default(),
+            snapshots: SnapshotDeps {
+                stores: Arc::new(S3Stores(self.clients.clone())),
+                control: Arc::new(self.clients.control_table("highwater")),
+                clock,
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
+            },
             live: live_deps(
                 &self.clients,
                 "highwater",

@@ -18,7 +18,7 @@ use highwater_domain::snapshot::PartRow;
 use highwater_steps::consume_stream::ConsumeDeps;
 use highwater_steps::replica::sink::Applied;
 use highwater_steps::replica::{ReplicaDeps, ReplicaObserver};
-use highwater_steps::{Deps, JobEnd, LiveDeps, LiveObserver, Observer, RestoreDeps};
+use highwater_steps::{Deps, JobEnd, LiveDeps, LiveObserver, Observer, RestoreDeps, SnapshotDeps};
 use serde_json::{Map, Value};
 use tracing::Span;
 
@@ -295,8 +295,17 @@ impl Observed for ReplicaDeps {
 impl Observed for Deps {
     fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
         Self {
-            observer: observer.clone(),
             live: self.live.observed_by(observer),
+            snapshots: self.snapshots.observed_by(observer),
+            ..self
+        }
+    }
+}
+
+impl Observed for SnapshotDeps {
+    fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
+        Self {
+            observer: observer.clone(),
             ..self
         }
     }

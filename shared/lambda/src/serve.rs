@@ -16,7 +16,7 @@ use highwater_steps::deps::Unobserved;
 use highwater_steps::live_deps::{LiveDeps, LiveObserver};
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::replica::ReplicaDeps;
-use highwater_steps::{Deps, ErrorName, RestoreDeps, StepError, StopFlag};
+use highwater_steps::{Deps, ErrorName, RestoreDeps, SnapshotDeps, StepError, StopFlag};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,17 +52,22 @@ pub fn start() -> Result<Deps, StartError> {
     Ok(backup_deps(&clients, &config))
 }
 
+fn snapshot_deps(clients: &Clients, config: &Config) -> SnapshotDeps {
+    SnapshotDeps {
+        control: Arc::new(clients.control_table(&config.control_table)),
+        stores: Arc::new(S3Stores(clients.clone())),
+        clock: Arc::new(SystemClock),
+        observer: Arc::new(LoggingObserver),
+        stop: StopFlag::default(),
+    }
+}
+
 fn backup_deps(clients: &Clients, config: &Config) -> Deps {
-    let clock = Arc::new(SystemClock);
     Deps {
         scanner: Arc::new(clients.table_scanner()),
         describer: Arc::new(clients.table_describer()),
-        control: Arc::new(clients.control_table(&config.control_table)),
-        stores: Arc::new(S3Stores(clients.clone())),
-        pace: Arc::new(Pace::new(clock.clone(), Share::Invocation)),
-        clock,
-        observer: Arc::new(LoggingObserver),
-        stop: StopFlag::default(),
+        pace: Arc::new(Pace::new(Arc::new(SystemClock), Share::Invocation)),
+        snapshots: snapshot_deps(clients, config),
         live: live_deps(
             clients,
             &config.control_table,
@@ -84,7 +89,7 @@ pub fn start_restore() -> Result<RestoreDeps, StartError> {
         restores: Arc::new(clients.control_table(&config.control_table)),
         replicas: Arc::new(clients.control_table(&config.control_table)),
         elsewhere: Some(Arc::new(clients.replica_targets())),
-        snapshots: backup_deps(&clients, &config),
+        snapshots: snapshot_deps(&clients, &config),
         own_table: Some(config.control_table),
         own_endpoint: clients.has_own_endpoint(),
         place: TargetPlace {

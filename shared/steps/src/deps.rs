@@ -1,6 +1,7 @@
 //! What every step works with: the ports, and who watches.
 
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,30 +17,48 @@ use tokio::sync::Notify;
 use crate::live_deps::LiveDeps;
 use crate::pace::Pace;
 
-/// The ports of the backup workflow.
+/// The ports of the backup workflow. What fills a snapshot also keeps it, so this stands for its [`SnapshotDeps`] wherever those do.
 #[derive(Clone, Debug)]
 pub struct Deps {
     /// Reads pages.
     pub scanner: Arc<dyn TableScanner>,
     /// Reads settings.
     pub describer: Arc<dyn TableDescriber>,
+    /// Keeps the scan within its read capacity.
+    pub pace: Arc<Pace>,
+    /// The live side, for the handoff.
+    pub live: LiveDeps,
+    /// Keeps the snapshot.
+    pub snapshots: SnapshotDeps,
+}
+
+impl Deref for Deps {
+    type Target = SnapshotDeps;
+
+    fn deref(&self) -> &SnapshotDeps {
+        &self.snapshots
+    }
+}
+
+/// The ports that keep a snapshot, whatever it is filled from: what claims its place, commits its parts, and seals it.
+///
+/// They are all that a restore into a snapshot has of the backup workflow: a function holds no code that reads tables or streams
+/// unless it does.
+#[derive(Clone, Debug)]
+pub struct SnapshotDeps {
     /// Opens buckets and directories.
     pub stores: Arc<dyn Stores>,
     /// Keeps snapshots, checkpoints and part rows.
     pub control: Arc<dyn ControlTable>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// Keeps the scan within its read capacity.
-    pub pace: Arc<Pace>,
     /// Is told of progress.
     pub observer: Arc<dyn Observer>,
     /// Asks for an early, orderly end.
     pub stop: StopFlag,
-    /// The live side, for the handoff.
-    pub live: LiveDeps,
 }
 
-impl Deps {
+impl SnapshotDeps {
     /// Whether a step should end as soon as it can do so without losing work.
     #[must_use]
     pub fn should_stop(&self, budget: &Budget) -> bool {

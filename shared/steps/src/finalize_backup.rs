@@ -12,7 +12,7 @@ use highwater_domain::part_reader::read_part;
 use highwater_domain::snapshot::{PartId, PartRow, SnapshotRecord, Status, Verified};
 use serde::{Deserialize, Serialize};
 
-use crate::deps::{Deps, JobEnd};
+use crate::deps::{Deps, JobEnd, SnapshotDeps};
 use crate::error::StepError;
 use crate::hold_handoff;
 use crate::plan_backup::PlanInput;
@@ -135,19 +135,8 @@ async fn end(
         status,
     };
     if let Some(failure) = &input.failure {
-        let known = deps.control.snapshot(&id).await;
-        let Some(known) = known.map_err(StepError::Control)? else {
-            return Ok(output(true, None));
-        };
-        let execution = input.execution_id.as_deref();
-        if failure.is_a_childs() && is_failed_by(&known.value, execution) {
-            // The child has told why, and died perhaps before backup.json could say it.
-            let store = status::open_store(deps, &known.value)?;
-            status::project(deps, store.as_ref(), &id).await?;
-            return Ok(output(true, Some(Status::Failed)));
-        }
-        let status = status::mark_failed(deps, &id, execution, &failure.message()).await?;
-        return Ok(output(true, Some(status)));
+        let status = fail(deps, &id, input.execution_id.as_deref(), failure).await?;
+        return Ok(output(true, status));
     }
     let current = status::load(deps, &id).await?;
     let store = status::open_store(deps, &current.value)?;
@@ -167,16 +156,36 @@ async fn end(
     Ok(output(sealed, Some(status)))
 }
 
-/// Seals a snapshot whose segments are all done, once every part is found in the store as its row says. `false` if time
-/// ran out before, or another copy has sealed it.
-pub(crate) async fn check_and_seal(
+/// Marks a snapshot as failed, if it is there and not sealed. Gives its status after that.
+pub async fn fail(
+    deps: &SnapshotDeps,
+    id: &SnapshotId,
+    execution: Option<&str>,
+    failure: &FailureInput,
+) -> Result<Option<Status>, StepError> {
+    let known = deps.control.snapshot(id).await;
+    let Some(known) = known.map_err(StepError::Control)? else {
+        return Ok(None);
+    };
+    if failure.is_a_childs() && is_failed_by(&known.value, execution) {
+        // The child has told why, and died perhaps before backup.json could say it.
+        let store = status::open_store(deps, &known.value)?;
+        status::project(deps, store.as_ref(), id).await?;
+        return Ok(Some(Status::Failed));
+    }
+    let status = status::mark_failed(deps, id, execution, &failure.message()).await?;
+    Ok(Some(status))
+}
+
+/// Seals the snapshot if every part is in the store and its handoff still holds. `false` if time ran out before, or another copy
+/// has sealed it.
+async fn check_and_seal(
     deps: &Deps,
     store: &dyn ObjectStore,
     current: Versioned<SnapshotRecord>,
     budget: Budget,
 ) -> Result<bool, StepError> {
-    let progress = all_segments_done(deps, &current.value).await?;
-    let Some(checked) = check_parts(deps, store, current, &budget).await? else {
+    let Some((checked, progress)) = check(deps, store, current, budget).await? else {
         return Ok(false);
     };
     // Last, because the check of the parts may have taken hours.
@@ -185,6 +194,19 @@ pub(crate) async fn check_and_seal(
     };
     seal::seal(deps, store, checked, &progress).await?;
     Ok(true)
+}
+
+/// Finds every part of a snapshot whose segments are all done in the store, as its row says. `None` if time ran out before, or
+/// another copy has sealed it.
+pub(crate) async fn check(
+    deps: &SnapshotDeps,
+    store: &dyn ObjectStore,
+    current: Versioned<SnapshotRecord>,
+    budget: Budget,
+) -> Result<Option<(Versioned<SnapshotRecord>, Progress)>, StepError> {
+    let progress = all_segments_done(deps, &current.value).await?;
+    let checked = check_parts(deps, store, current, &budget).await?;
+    Ok(checked.map(|checked| (checked, progress)))
 }
 
 fn is_failed_by(record: &SnapshotRecord, execution_id: Option<&str>) -> bool {
@@ -207,7 +229,10 @@ fn refuse_foreign(record: &SnapshotRecord, execution_id: Option<&str>) -> Result
     }
 }
 
-async fn all_segments_done(deps: &Deps, record: &SnapshotRecord) -> Result<Progress, StepError> {
+async fn all_segments_done(
+    deps: &SnapshotDeps,
+    record: &SnapshotRecord,
+) -> Result<Progress, StepError> {
     let progress = status::progress(deps.control.as_ref(), &record.id).await?;
     let unfinished = u64::from(record.total_segments).saturating_sub(progress.segments_done);
     if unfinished == 0 {
@@ -222,7 +247,7 @@ async fn all_segments_done(deps: &Deps, record: &SnapshotRecord) -> Result<Progr
 
 /// Checks every part from the finalizer's checkpoint on. `None` if time ran out; the checkpoint tells where.
 async fn check_parts(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     store: &dyn ObjectStore,
     mut current: Versioned<SnapshotRecord>,
     budget: &Budget,
@@ -268,7 +293,7 @@ async fn check_parts(
 /// Stores how far the parts are checked. `None` if another copy of this execution has sealed the snapshot meanwhile:
 /// the next look finds it so.
 async fn save(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     mut current: Versioned<SnapshotRecord>,
     verified: &Verified,
 ) -> Result<Option<Versioned<SnapshotRecord>>, StepError> {

@@ -11,7 +11,7 @@ use highwater_domain::layout::Layout;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::snapshot::SnapshotRecord;
 
-use crate::deps::Deps;
+use crate::deps::SnapshotDeps;
 use crate::error::StepError;
 use crate::status;
 
@@ -27,7 +27,7 @@ const NAMED: usize = 10;
 /// The folder of parts of a snapshot whose segments are all done.
 #[derive(Debug)]
 pub(crate) struct DataFolder<'a> {
-    pub(crate) deps: &'a Deps,
+    pub(crate) deps: &'a SnapshotDeps,
     pub(crate) store: &'a dyn ObjectStore,
     pub(crate) layout: &'a Layout,
     pub(crate) record: &'a SnapshotRecord,

@@ -120,7 +120,7 @@ pub mod write_items;
 pub mod write_log;
 pub mod write_part;
 
-pub use deps::{Deps, JobEnd, Observer, StopFlag};
+pub use deps::{Deps, JobEnd, Observer, SnapshotDeps, StopFlag};
 pub use error::{ErrorName, StepError};
 pub use live_deps::{LeaseGroups, LiveDeps, LiveObserver};
 pub use restore_deps::RestoreDeps;

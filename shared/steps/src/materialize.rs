@@ -16,12 +16,13 @@ use highwater_domain::selection::Selection;
 use highwater_domain::snapshot::{Compression, SnapshotRecord, Status, Verified};
 
 use crate::copy_file::FileCopy;
-use crate::deps::Deps;
+use crate::deps::SnapshotDeps;
 use crate::error::StepError;
 use crate::finalize_backup;
 use crate::load_file::{Advance, FileLoad};
 use crate::plan_backup;
 use crate::request::DEFAULT_PART_BYTES;
+use crate::seal;
 use crate::status;
 
 /// The most segments that a snapshot has: the width of their numbers in the control table.
@@ -99,7 +100,7 @@ fn segments(files: u64) -> Result<u32, StepError> {
 
 /// Refuses a place where a snapshot of this id is already, before anything is recorded.
 pub(crate) async fn refuse_existing(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     snapshot: &SnapshotRecord,
 ) -> Result<(), StepError> {
     let store = status::open_store(deps, snapshot)?;
@@ -109,7 +110,7 @@ pub(crate) async fn refuse_existing(
 
 /// Claims the snapshot's id and place, and copies the table's settings. Repeated by every retry and resume.
 pub(crate) async fn claim(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     snapshot: SnapshotRecord,
     base: &dyn ObjectStore,
     catalog: &Catalog,
@@ -153,7 +154,10 @@ pub(crate) async fn claim(
 }
 
 /// A snapshot whose restore was marked failed goes on with it.
-async fn revive(deps: &Deps, mut known: SnapshotRecord) -> Result<SnapshotRecord, StepError> {
+async fn revive(
+    deps: &SnapshotDeps,
+    mut known: SnapshotRecord,
+) -> Result<SnapshotRecord, StepError> {
     while known.status == Status::Failed {
         let current = status::load(deps, &known.id).await?;
         known = SnapshotRecord {
@@ -182,7 +186,10 @@ pub(crate) struct NewSnapshot {
 
 impl NewSnapshot {
     /// The snapshot of this restore, which must not be marked failed.
-    pub(crate) async fn open(deps: &Deps, restore: &RestoreRecord) -> Result<Self, StepError> {
+    pub(crate) async fn open(
+        deps: &SnapshotDeps,
+        restore: &RestoreRecord,
+    ) -> Result<Self, StepError> {
         let record = status::load(deps, restore.id.as_snapshot()).await?.value;
         // Sealed, and the restore's own record does not say so yet: there is nothing left to copy.
         if record.status == Status::Failed {
@@ -210,7 +217,7 @@ impl NewSnapshot {
 
 /// Seals the snapshot once everything is in it. `false` if time ran out; another round goes on.
 pub(crate) async fn seal(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     record: &RestoreRecord,
     totals: &LoadTotals,
     budget: Budget,
@@ -230,12 +237,17 @@ pub(crate) async fn seal(
             totals.written, written.items
         )));
     }
-    finalize_backup::check_and_seal(deps, store.as_ref(), current, budget).await
+    let checked = finalize_backup::check(deps, store.as_ref(), current, budget).await?;
+    let Some((checked, progress)) = checked else {
+        return Ok(false);
+    };
+    seal::seal(deps, store.as_ref(), checked, &progress).await?;
+    Ok(true)
 }
 
 /// Marks the snapshot as failed with its restore, so that nobody takes it for one that is being made.
 pub(crate) async fn mark_failed(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     record: &RestoreRecord,
     reason: &str,
 ) -> Result<(), StepError> {

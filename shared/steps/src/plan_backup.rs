@@ -17,7 +17,7 @@ use highwater_domain::table::TableSettings;
 use highwater_domain::workflow_history::backup_needs_children;
 use serde::{Deserialize, Serialize};
 
-use crate::deps::Deps;
+use crate::deps::{Deps, SnapshotDeps};
 use crate::error::StepError;
 use crate::plan_handoff;
 use crate::request::{BackupRequest, DEFAULT_CONCURRENCY, DEFAULT_PART_BYTES};
@@ -334,7 +334,7 @@ async fn claim(deps: &Deps, record: &SnapshotRecord, resumed: bool) -> Result<()
 /// Whoever uses another control table may claim the same id in the same place at the same time. The object
 /// that was created first decides; the other's record goes again.
 pub(crate) async fn claim_place(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     store: &dyn ObjectStore,
     record: &SnapshotRecord,
     resumed: bool,

@@ -14,7 +14,7 @@ use highwater_domain::table_admin::{TableAdmin, TableImporter};
 use highwater_domain::table_plan::TargetPlace;
 use highwater_domain::table_writer::TableWriter;
 
-use crate::deps::{Deps, Observer, StopFlag};
+use crate::deps::{Observer, SnapshotDeps, StopFlag};
 use crate::error::StepError;
 use crate::pace::Pace;
 
@@ -43,8 +43,8 @@ pub struct RestoreDeps {
     pub replicas: Arc<dyn ReplicaControl>,
     /// Reaches the tables of replicas that are in other regions or accounts, where this process can.
     pub elsewhere: Option<Arc<dyn LoadTargets>>,
-    /// The ports of the backup workflow: a restore that makes a snapshot writes it as a backup does.
-    pub snapshots: Deps,
+    /// Keeps the snapshot that a restore makes instead of a table.
+    pub snapshots: SnapshotDeps,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Keeps the load within its write capacity.

@@ -75,7 +75,7 @@ pub async fn run(deps: &Deps, input: &ScanInput, budget: Budget) -> Result<ScanO
             return Ok(output(next.unwrap_or(input.segment), next.is_none()));
         }
         let stopped = deps.should_stop(&budget)
-            || advance(&target, seen, budget).await? == Advance::OutOfTime;
+            || advance(deps, &target, seen, budget).await? == Advance::OutOfTime;
         if stopped && deps.stop.is_set() {
             return Err(StepError::Interrupted {
                 id: record.id,
@@ -121,11 +121,12 @@ enum End {
 
 /// Writes parts from a checkpoint on, until one is the last or somebody else's.
 async fn advance(
+    deps: &Deps,
     target: &PartTarget<'_>,
     mut seen: Seen,
     budget: Budget,
 ) -> Result<Advance, StepError> {
-    let (deps, record) = (target.deps, target.record);
+    let record = target.record;
     let quota = items_left(deps, record).await?;
     let start = seen.checkpoint.next_key.clone();
     let pages = SegmentPages::new(

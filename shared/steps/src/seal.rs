@@ -10,7 +10,7 @@ use highwater_domain::manifest::{ManifestFile, ManifestSummary, md5_file};
 use highwater_domain::object_store::{NewObject, ObjectStore};
 use highwater_domain::snapshot::{PartTotals, SnapshotRecord, Status};
 
-use crate::deps::Deps;
+use crate::deps::SnapshotDeps;
 use crate::error::StepError;
 use crate::late_parts::DataFolder;
 use crate::status::{self, Progress};
@@ -21,7 +21,7 @@ const PARTS_PER_READ: u32 = 500;
 ///
 /// Every write before the last two can be repeated by a later try: same rows, same manifests.
 pub async fn seal(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     store: &dyn ObjectStore,
     checked: Versioned<SnapshotRecord>,
     progress: &Progress,
@@ -67,7 +67,7 @@ pub async fn seal(
 /// Records when the snapshot was found whole, once: of two copies that seal it at once both write the same manifests,
 /// and none writes a summary beside the other's hash. `None` if it is sealed already.
 async fn pin_time(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     mut checked: Versioned<SnapshotRecord>,
 ) -> Result<Option<(Versioned<SnapshotRecord>, UnixMillis)>, StepError> {
     loop {
@@ -124,7 +124,7 @@ struct Manifest {
     objects: HashSet<String>,
 }
 
-async fn list_parts(deps: &Deps, record: &SnapshotRecord) -> Result<Manifest, StepError> {
+async fn list_parts(deps: &SnapshotDeps, record: &SnapshotRecord) -> Result<Manifest, StepError> {
     let mut manifest = Manifest {
         lines: Vec::new(),
         objects: HashSet::new(),

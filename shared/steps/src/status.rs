@@ -11,7 +11,7 @@ use highwater_domain::object_store::{NewObject, ObjectStore};
 use highwater_domain::scan::ScanTotals;
 use highwater_domain::snapshot::{PartTotals, SnapshotRecord, Status};
 
-use crate::deps::Deps;
+use crate::deps::{Deps, SnapshotDeps};
 use crate::error::StepError;
 
 /// How many segment records are read at a time.
@@ -54,7 +54,10 @@ pub async fn progress(control: &dyn ControlTable, id: &SnapshotId) -> Result<Pro
 }
 
 /// The record of a snapshot that must exist.
-pub async fn load(deps: &Deps, id: &SnapshotId) -> Result<Versioned<SnapshotRecord>, StepError> {
+pub async fn load(
+    deps: &SnapshotDeps,
+    id: &SnapshotId,
+) -> Result<Versioned<SnapshotRecord>, StepError> {
     let record = deps
         .control
         .snapshot(id)
@@ -72,7 +75,7 @@ pub async fn load(deps: &Deps, id: &SnapshotId) -> Result<Versioned<SnapshotReco
 ///
 /// A second copy of the same execution works for the same end, so that one goes on from what the other has stored.
 pub(crate) async fn again(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     ours: &SnapshotRecord,
 ) -> Result<Option<Versioned<SnapshotRecord>>, StepError> {
     let known = load(deps, &ours.id).await?;
@@ -130,7 +133,7 @@ pub fn json_object<T: serde::Serialize>(key: String, value: &T) -> Result<NewObj
 /// later status. It sees that here and repairs it: whoever writes last has read the record after writing. But a request whose
 /// sender has died may arrive minutes later, and nobody repairs that: so that a backup is running is not said twice.
 pub async fn project(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     store: &dyn ObjectStore,
     id: &SnapshotId,
 ) -> Result<(), StepError> {
@@ -163,7 +166,7 @@ async fn says_running(store: &dyn ObjectStore, layout: &Layout) -> Result<bool, 
 ///
 /// Gives the status that it has afterwards.
 pub async fn mark_failed(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     id: &SnapshotId,
     request_id: Option<&str>,
     reason: &str,
@@ -195,7 +198,7 @@ pub async fn mark_failed(
 
 /// The store of a snapshot.
 pub fn open_store(
-    deps: &Deps,
+    deps: &SnapshotDeps,
     record: &SnapshotRecord,
 ) -> Result<std::sync::Arc<dyn ObjectStore>, StepError> {
     deps.stores

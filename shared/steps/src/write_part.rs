@@ -12,7 +12,7 @@ use highwater_domain::part_reader::read_items;
 use highwater_domain::scan::ScanTotals;
 use highwater_domain::snapshot::{Checkpoint, PartId, PartRow, SnapshotRecord};
 
-use crate::deps::Deps;
+use crate::deps::SnapshotDeps;
 use crate::error::StepError;
 
 /// A segment's checkpoint as it was last read or written, with its version.
@@ -48,7 +48,7 @@ pub struct FinishedPart {
 #[derive(Debug)]
 pub struct PartTarget<'a> {
     /// The ports.
-    pub deps: &'a Deps,
+    pub deps: &'a SnapshotDeps,
     /// The snapshot.
     pub record: &'a SnapshotRecord,
     /// Its store.

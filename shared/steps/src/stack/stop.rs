@@ -24,7 +24,7 @@ use highwater_domain::snapshot::Status;
 use tokio::time::sleep;
 
 use crate::error::{ErrorName, StepError};
-use crate::finalize_backup::{self, FailureInput, FinalizeInput};
+use crate::finalize_backup::{self, FailureInput};
 use crate::finalize_restore::{self, FinalizeRestoreInput};
 use crate::restore_deps::RestoreDeps;
 use crate::stack::{JobId, StackError, StackExecution};
@@ -215,14 +215,8 @@ impl Marker<'_> {
         if status == Status::Completed {
             return Ok(Some(status));
         }
-        let input = FinalizeInput {
-            snapshot_id: Some(id.clone()),
-            execution_id: Some(self.execution.state.arn.clone()),
-            failure: Some(reason()),
-            ..FinalizeInput::default()
-        };
-        let ended = finalize_backup::run(deps, &input, Budget::UNLIMITED).await?;
-        Ok(ended.status)
+        let execution = Some(self.execution.state.arn.as_str());
+        finalize_backup::fail(deps, id, execution, &reason()).await
     }
 
     async fn mark_restore(

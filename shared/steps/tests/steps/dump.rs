@@ -632,10 +632,8 @@ async fn dd_20_a_stop_marks_it_failed_and_shows_nothing() {
             }
         }))
     };
-    let deps = Deps {
-        stop,
-        ..stage.deps.clone()
-    };
+    let mut deps = stage.deps.clone();
+    deps.snapshots.stop = stop;
     let parts = begin(&stage, stage.store.clone(), 1000).await;
     let memory = Arc::new(Memory::default());
     let report = dumped(&deps, &request(), &[parts, memory.clone()])

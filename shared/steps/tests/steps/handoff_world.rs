@@ -19,7 +19,7 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::shard_rows::{lease_of, new_lease};
 use highwater_steps::{
-    Deps, LeaseGroups, LiveDeps, StepError, StopFlag, finalize_backup, plan_backup,
+    Deps, LeaseGroups, LiveDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup,
 };
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_live_control::FakeLiveControl;
@@ -85,12 +85,14 @@ impl World {
         Deps {
             scanner: table.clone(),
             describer: table.clone(),
-            stores: stores.clone(),
-            control: Arc::new(WiredControl::new(&self.control, wire)),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
-            clock: clock.clone(),
-            observer: Arc::new(Unobserved),
-            stop: StopFlag::default(),
+            snapshots: SnapshotDeps {
+                stores: stores.clone(),
+                control: Arc::new(WiredControl::new(&self.control, wire)),
+                clock: clock.clone(),
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
+            },
             live: LiveDeps {
                 streams: table.clone(),
                 describer: table.clone(),

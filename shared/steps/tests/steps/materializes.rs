@@ -187,7 +187,7 @@ async fn an_existing_snapshot_is_not_overwritten_and_a_backup_does_not_go_on_wit
         resume: true,
         ..BackupRequest::default()
     };
-    let error = plan_backup::run(&stage.deps.snapshots, &plan_input(resume))
+    let error = plan_backup::run(&stage.backing_up, &plan_input(resume))
         .await
         .unwrap_err();
     assert_eq!(error.name(), ErrorName::InvalidInput, "{error}");

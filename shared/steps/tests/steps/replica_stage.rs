@@ -24,7 +24,7 @@ use highwater_steps::replica::plan::{self, PlannedReplica, ReplicaRequest};
 use highwater_steps::replica::{ReplicaDeps, advance};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::{
-    Deps, LiveDeps, RestoreDeps, StepError, StopFlag, finalize_backup, plan_backup,
+    Deps, LiveDeps, RestoreDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup,
 };
 use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_control::FakeControl;
@@ -97,19 +97,21 @@ impl ReplicaStage {
         Deps {
             scanner: self.world.table.clone(),
             describer: self.world.table.clone(),
-            stores: live.stores.clone(),
-            control: self.control.clone(),
-            clock: live.clock.clone(),
             pace: Arc::new(Pace::new(live.clock.clone(), Share::Process)),
-            observer: Arc::new(Unobserved),
-            stop: StopFlag::default(),
+            snapshots: SnapshotDeps {
+                stores: live.stores.clone(),
+                control: self.control.clone(),
+                clock: live.clock.clone(),
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
+            },
             live,
         }
     }
 
     /// The ports of the load.
     pub fn loading(&self) -> RestoreDeps {
-        let snapshots = self.backing_up();
+        let snapshots = self.backing_up().snapshots;
         let clock = snapshots.clock.clone();
         RestoreDeps {
             writer: self.account.clone(),

@@ -19,7 +19,7 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::plan_restore::{PlanRestoreInput, PlanRestoreOutput};
 use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::{
-    Deps, RestoreDeps, StepError, StopFlag, finalize_restore, load_part, plan_restore,
+    RestoreDeps, SnapshotDeps, StepError, StopFlag, finalize_restore, load_part, plan_restore,
 };
 use highwater_testkit::failing::Failing;
 use highwater_testkit::fake_admin::FakeAdmin;
@@ -88,10 +88,12 @@ impl RestoreStage {
             restores: control.clone(),
             replicas: control.clone(),
             elsewhere: None,
-            snapshots: Deps {
+            snapshots: SnapshotDeps {
                 stores: Arc::new(OneStore(store.clone())),
                 control: control.clone(),
-                ..Stage::of_items(0).deps
+                clock: clock.clone(),
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
             },
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,
@@ -139,7 +141,7 @@ impl RestoreStage {
             admin: account,
             stores: Arc::new(OneStore(Arc::new(Intercepted::new(&self.store, failing)))),
             restores: Arc::new(Intercepted::new(&self.control, failing)),
-            snapshots: Deps {
+            snapshots: SnapshotDeps {
                 stores: Arc::new(OneStore(Arc::new(Intercepted::new(&self.store, failing)))),
                 control: Arc::new(Intercepted::new(&self.control, failing)),
                 ..self.deps.snapshots.clone()

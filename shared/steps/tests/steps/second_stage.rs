@@ -34,7 +34,7 @@ use highwater_steps::plan_restore::{self, PlanRestoreInput, PlanRestoreOutput};
 use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::scatter_log::{self, ScatterInput};
 use highwater_steps::{
-    Deps, LeaseGroups, LiveDeps, RestoreDeps, StepError, StopFlag, finalize_backup,
+    Deps, LeaseGroups, LiveDeps, RestoreDeps, SnapshotDeps, StepError, StopFlag, finalize_backup,
     finalize_restore, plan_backup,
 };
 use highwater_testkit::fake_admin::FakeAdmin;
@@ -85,6 +85,7 @@ pub struct SecondStage {
     pub control: Arc<FakeControl>,
     pub account: Arc<FakeAdmin>,
     pub deps: RestoreDeps,
+    pub backing_up: Deps,
     /// The last second in which something was written.
     pub last: UnixSeconds,
     /// When the backup began and when it had ended.
@@ -99,15 +100,15 @@ impl SecondStage {
         tick(70).await;
         stage.write(1, 40).await;
         let began = stage.now();
-        let planned = plan_backup::run(&stage.deps.snapshots, &plan_input(backup()))
+        let planned = plan_backup::run(&stage.backing_up, &plan_input(backup()))
             .await
             .unwrap();
         stage.write(2, 12).await;
         for lane in planned.segments {
-            scan_all(&stage.deps.snapshots, lane + 1).await.unwrap();
+            scan_all(&stage.backing_up, lane + 1).await.unwrap();
             stage.write(3 + u64::from(lane), 6).await;
         }
-        finalize_backup::run(&stage.deps.snapshots, &finalize_input(), Budget::UNLIMITED)
+        finalize_backup::run(&stage.backing_up, &finalize_input(), Budget::UNLIMITED)
             .await
             .unwrap();
         stage.scanned = (began, stage.now());
@@ -136,7 +137,19 @@ impl SecondStage {
             FakeAdmin::new()
                 .making(|name, schema| FakeTable::new(name, schema, 3).with_unprocessed(30)),
         );
-        let live = live(&table, stores());
+        let backing_up = Deps {
+            scanner: table.clone(),
+            describer: table.clone(),
+            pace: Arc::new(Pace::new(time.clock(), Share::Process)),
+            live: live(&table, stores()),
+            snapshots: SnapshotDeps {
+                stores: stores(),
+                control: control.clone(),
+                clock: time.clock(),
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
+            },
+        };
         let deps = RestoreDeps {
             writer: account.clone(),
             admin: account.clone(),
@@ -152,17 +165,7 @@ impl SecondStage {
             restores: control.clone(),
             replicas: control.clone(),
             elsewhere: None,
-            snapshots: Deps {
-                scanner: table.clone(),
-                describer: table.clone(),
-                stores: stores(),
-                control: control.clone(),
-                clock: time.clock(),
-                pace: Arc::new(Pace::new(time.clock(), Share::Process)),
-                observer: Arc::new(Unobserved),
-                stop: StopFlag::default(),
-                live,
-            },
+            snapshots: backing_up.snapshots.clone(),
             pace: Arc::new(Pace::new(time.clock(), Share::Process)),
             clock: time.clock(),
             max_retries: None,
@@ -176,6 +179,7 @@ impl SecondStage {
             control,
             account,
             deps,
+            backing_up,
             last: now,
             scanned: (now, now),
         }
@@ -361,7 +365,7 @@ impl SecondStage {
             admin: account,
             stores: stores(),
             restores: Arc::new(Intercepted::new(&self.control, interceptor)),
-            snapshots: Deps {
+            snapshots: SnapshotDeps {
                 stores: stores(),
                 control: Arc::new(Intercepted::new(&self.control, interceptor)),
                 ..self.deps.snapshots.clone()
@@ -374,7 +378,7 @@ impl SecondStage {
     pub fn with_own_control(&self) -> RestoreDeps {
         RestoreDeps {
             restores: self.control.clone(),
-            snapshots: Deps {
+            snapshots: SnapshotDeps {
                 control: self.control.clone(),
                 ..self.deps.snapshots.clone()
             },

@@ -82,7 +82,7 @@ impl Account {
             restores: control.clone(),
             replicas: control.clone(),
             elsewhere: None,
-            snapshots: Stage::of_items(0).deps,
+            snapshots: Stage::of_items(0).deps.snapshots,
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             clock,
             max_retries: None,

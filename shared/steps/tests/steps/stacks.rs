@@ -23,7 +23,9 @@ use highwater_steps::stack::{
     Effect, JobId, JobRequest, Stack, StackError, StackExecution, StackPorts, Started, Stopped,
     start, stop,
 };
-use highwater_steps::{Deps, RestoreDeps, StepError, finalize_backup, plan_backup, scan_segment};
+use highwater_steps::{
+    Deps, RestoreDeps, SnapshotDeps, StepError, finalize_backup, plan_backup, scan_segment,
+};
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_executions::{Begun, Failed, FakeExecutions, Run};
 use highwater_testkit::intercepted::Intercepted;
@@ -83,10 +85,10 @@ impl World {
     }
 
     fn deps(&self) -> RestoreDeps {
-        self.deps_over(self.stage.deps.clone())
+        self.deps_over(self.stage.deps.snapshots.clone())
     }
 
-    fn deps_over(&self, snapshots: Deps) -> RestoreDeps {
+    fn deps_over(&self, snapshots: SnapshotDeps) -> RestoreDeps {
         RestoreDeps {
             clock: snapshots.clock.clone(),
             restores: self.stage.control.clone(),
@@ -297,10 +299,11 @@ async fn a_stop_that_dies_anywhere_is_finished_by_the_next() {
             assert!(until_calls(&world, &gate, &arn, 12).await);
             assert_eq!(world.stage.status().await, Some(Status::Running));
             let failing = Arc::new(Failing::crash(nth, moment));
-            let deps = world.deps_over(world.stage.through(
+            let ports = world.stage.through(
                 Arc::new(Intercepted::new(&world.stage.store, &failing)),
                 Arc::new(Intercepted::new(&world.stage.control, &failing)),
-            ));
+            );
+            let deps = world.deps_over(ports.snapshots);
             let execution = world.find("one").await.unwrap();
             let first = stop(&world.account, &deps, &execution, seconds(5)).await;
             if !failing.has_struck() {

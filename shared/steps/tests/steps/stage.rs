@@ -22,7 +22,9 @@ use highwater_steps::plan_backup::PlanInput;
 use highwater_steps::read_snapshot::{ReadTotals, SealedSnapshot};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::scan_segment::ScanInput;
-use highwater_steps::{Deps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment};
+use highwater_steps::{
+    Deps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
+};
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::fake_table::{FakeTable, string_key};
@@ -89,13 +91,15 @@ impl Stage {
         let deps = Deps {
             scanner: table.clone(),
             describer: table.clone(),
-            stores: Arc::new(OneStore(store.clone())),
-            control: control.clone(),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
-            clock,
-            observer: Arc::new(Unobserved),
-            stop: StopFlag::default(),
             live,
+            snapshots: SnapshotDeps {
+                stores: Arc::new(OneStore(store.clone())),
+                control: control.clone(),
+                clock,
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
+            },
         };
         Self {
             table,
@@ -112,11 +116,10 @@ impl Stage {
 
     /// The same stage seen through other ports.
     pub fn through(&self, store: Arc<dyn ObjectStore>, control: Arc<dyn ControlTable>) -> Deps {
-        Deps {
-            stores: Arc::new(OneStore(store)),
-            control,
-            ..self.deps.clone()
-        }
+        let mut deps = self.deps.clone();
+        deps.snapshots.stores = Arc::new(OneStore(store));
+        deps.snapshots.control = control;
+        deps
     }
 
     pub fn through_scanner(&self, scanner: Arc<dyn TableScanner>) -> Deps {
