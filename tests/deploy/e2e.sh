@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Deploys template.yaml to a local AWS stack, backs a table up under load, kills a worker, restores to a second, compares.
+# Deploys template.yaml to a local AWS stack, backs a table up under load, keeps a replica, kills a worker, restores to a second, compares.
 # From a clean clone, with Python 3.9 or later, Rust and openssl, on Linux; no AWS account, no Docker. What it installs,
 # builds and logs goes to target/deploy-tools.
 #
 #   tests/deploy/e2e.sh                              builds the functions for release: ten minutes or more, the first time
 #   tests/deploy/e2e.sh --kills 20                   and 20 rounds, in each of which a function's process is killed
-#   tests/deploy/e2e.sh --bootstraps target/debug    with executables that are there, one per function, by its name
+#   tests/deploy/e2e.sh --bootstraps target/debug    with executables that are there: the command, and one per function, by its name
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/deploy/tools.sh
@@ -34,7 +34,8 @@ if [ -z "$built" ]; then
   esac
   PATH=$tools/cargo-lambda/bin:$PATH "$tools/sam/bin/sam" build --beta-features \
     --build-dir "$tools/e2e-build" --parameter-overrides "Architecture=$architecture"
-  set -- "$@" --built "$tools/e2e-build"
+  cargo build --release --locked -p highwater
+  set -- "$@" --built "$tools/e2e-build" --highwater "${CARGO_TARGET_DIR:-target}/release/highwater"
 fi
 
 # In its place, so that an interrupt reaches it, which has to stop what it started.

@@ -71,6 +71,7 @@ pub mod merge_work;
 pub mod note_incident;
 pub mod overlay;
 pub mod pace;
+mod paced_reader;
 pub mod plan_backup;
 pub mod plan_handoff;
 pub mod plan_restore;

@@ -1,5 +1,7 @@
 //! The items of a live table, by parallel scan.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use highwater_domain::budget::Budget;
 use highwater_domain::ids::TableRef;
@@ -9,6 +11,7 @@ use highwater_domain::table::TableDescriber;
 
 use crate::error::StepError;
 use crate::item_source::{ItemBatch, ItemBatches, ItemSource};
+use crate::pace::Pace;
 use crate::request::BackupRequest;
 use crate::segment_pages::{Fetched, ScanPorts, SegmentPages, TableScan};
 
@@ -79,6 +82,12 @@ impl TableItems {
             ports,
             estimated_items: settings.item_count(),
         })
+    }
+
+    /// What keeps its reads within its capacity: whoever reads single items of the table draws from the same bucket.
+    #[must_use]
+    pub fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.ports.pace)
     }
 
     /// DynamoDB's own item count, up to six hours old.

@@ -1,4 +1,4 @@
-"""The whole of Highwater, deployed to a local AWS stack: backup under load, kill, restore to a second, compare.
+"""The whole of Highwater, deployed to a local AWS stack: backup under load, kill, restore to a second, compare, keep a replica.
 
 Run it by tests/deploy/e2e.sh, which installs what it needs.
 """
@@ -25,6 +25,7 @@ from deployment import Deployment
 from engine import Engine
 from killer import Killer
 from load import Load
+from replica import Replica
 from rounds import Loss, Report, Round
 from workflows import NotResumable, Workflows
 
@@ -68,11 +69,18 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="e2e.sh", description=__doc__.splitlines()[0])
     parser.add_argument("--bootstraps", type=Path, metavar="FOLDER", help="executables, one per function, by its name")
+    parser.add_argument("--highwater", type=Path, metavar="PATH", help="the command; without it, in the folder of --bootstraps")
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="rounds in which a function is killed")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     for hidden in ("--built", "--sam", "--folder"):
         parser.add_argument(hidden, type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.highwater is None and arguments.bootstraps is not None:
+        arguments.highwater = arguments.bootstraps / "highwater"
+    if arguments.highwater is None or not arguments.highwater.is_file():
+        parser.error(f"there is no command to begin a replica with: {arguments.highwater}")
+    arguments.highwater = arguments.highwater.resolve()
+    return arguments
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -99,7 +107,7 @@ def run(arguments: argparse.Namespace, engine: Engine, logs: Path) -> int:
     print(f"deployed in {time.monotonic() - begun:.0f} s; schedules and mapping are as they should be", flush=True)
     say("rounds")
     try:
-        play_rounds(arguments, engine, deployed, load)
+        play_rounds(arguments, engine, deployed, load, logs)
     except BaseException:
         # What went wrong is to be seen, and not that its logs could not be had.
         with contextlib.suppress(Exception):
@@ -110,11 +118,13 @@ def run(arguments: argparse.Namespace, engine: Engine, logs: Path) -> int:
     return 0
 
 
-def play_rounds(arguments: argparse.Namespace, engine: Engine, deployed: Deployment, load: Load) -> None:
+def play_rounds(arguments: argparse.Namespace, engine: Engine, deployed: Deployment, load: Load, logs: Path) -> None:
     """Plays rounds until every planned kill has met a function at work. Raises what the first bad one raises."""
     prefix = deployed.destination.removeprefix(f"s3://{deployed.bucket}/")
     log = ChangeLog(deployed.bucket, f"{prefix}/{TABLE}/log/")
-    one = Round(TABLE, load, Workflows(deployed, TABLE), log)
+    workflows = Workflows(deployed, TABLE)
+    replica = Replica(arguments.highwater, deployed, workflows, TABLE, logs)
+    one = Round(TABLE, load, workflows, log, replica)
     print(HEAD, flush=True)
     number = missed = 0
     left = plan(deployed.functions(), arguments.kills, arguments.seed)

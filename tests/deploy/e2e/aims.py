@@ -19,7 +19,7 @@ STUBBORN_KILLS = 4 * ATTEMPTS
 STUBBORN = dict.fromkeys(("scan-segment", "scatter-log", "fold-log", "load-part"), STUBBORN_KILLS)
 STUBBORN_OF_OTHERS = ATTEMPTS
 # No state machine calls these.
-CALLED_OTHERWISE = ("audit-stream", "consume-stream")
+CALLED_OTHERWISE = ("apply-log", "audit-stream", "consume-stream")
 
 
 @dataclass(frozen=True)

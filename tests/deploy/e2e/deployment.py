@@ -101,6 +101,7 @@ def deploy(sam: Path, template: Path, environment: dict[str, str], table: str, s
         "StreamArns": stream,
         "Architecture": "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64",
         "ReadCapacity": str(READ_CAPACITY),
+        "ReplicaTables": f"{table}-replica",
     }
     command = [
         str(sam), "deploy", "--template-file", str(template), "--stack-name", STACK, "--resolve-s3",

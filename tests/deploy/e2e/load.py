@@ -114,6 +114,11 @@ class Load:
                 held[key] = last.item
         return held
 
+    def now(self) -> dict[str, Item]:
+        """What the table holds. No writer may be at work."""
+        held = {key: writes[-1].item for key, writes in self.history.items() if writes}
+        return {key: item for key, item in held.items() if item is not None}
+
     def _write(self, keys: list[str], dice: random.Random) -> None:
         try:
             while not self._stop.is_set():
@@ -155,6 +160,12 @@ def _calm() -> float:
     if now % 1 > QUIET:
         time.sleep(1 - now % 1 + 0.005)
     return time.time()
+
+
+def items_of(table: str) -> dict[str, Item]:
+    """What a table holds, by its key."""
+    pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return {item["id"]["S"]: item for page in pages for item in page["Items"]}
 
 
 def difference(wanted: dict[str, Item], found: dict[str, Item]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One round: load, a scheduled backup, audits, a restore to a second, and everything compared with what is known."""
+"""One round: load, a scheduled backup, audits, a replica, a restore to a second, and everything compared with what is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import boto3
 
 from change_log import ChangeLog
 from killer import Killer
-from load import Item, Load, difference
+from load import Load, difference, items_of
+from replica import Replica
 from workflows import Workflows
 
 # How long the audits may take to prove a second that is over.
@@ -37,18 +38,20 @@ class Report:
     records: int = 0
     back_filled: int = 0
     seconds: float = 0
-    # What executions failed with that were resumed, and audits that had to be repeated.
+    # What executions failed with that were resumed, and what had to be repeated.
     failures: list[str] = field(default_factory=list)
 
 
 class Round:
     """The parts of the stack that every round uses."""
 
-    def __init__(self, table: str, load: Load, workflows: Workflows, log: ChangeLog) -> None:
+    def __init__(self, table: str, load: Load, workflows: Workflows, log: ChangeLog, replica: Replica) -> None:
         self._table = table
         self._load = load
         self._workflows = workflows
         self._log = log
+        self._replica = replica
+        self._snapshot = ""
         self._dynamodb = boto3.client("dynamodb")
         self._margin = 0
         self._failure: BaseException | None = None
@@ -65,6 +68,7 @@ class Round:
             handoff, wanted = self._under_load(report)
             proven = self._prove(wanted, report)
             self._check_log(proven, report)
+            self._check_replica(report)
             report.second = self._choose(handoff, proven, dice)
             self._restore(report)
         finally:
@@ -113,6 +117,7 @@ class Round:
         """The second from which on this backup serves, and the one up to which that needs the log."""
         ended = self._workflows.backup()
         report.failures += ended.failures
+        self._snapshot = ended.id
         metadata = self._workflows.metadata(ended.id)
         if metadata["handoff"] is None:
             raise Loss(f"snapshot {ended.id} has no handoff: {metadata['no_handoff']}")
@@ -147,19 +152,24 @@ class Round:
         if lacks := self._log.lacks(self._load, clear):
             raise Loss(f"the change log: {len(lacks)} differences up to {clear}, as {lacks[:SHOWN]}")
 
+    def _check_replica(self, report: Report) -> None:
+        """That the replica is the table. The first round begins it, from its own backup."""
+        if not self._replica.is_begun:
+            self._replica.begin(self._snapshot)
+        told, killed = self._replica.catch_up(self._load.now())
+        report.failures += killed
+        if told:
+            raise Loss(f"the replica: {len(told)} differences, as {told[:SHOWN]}")
+
     def _restore(self, report: Report) -> None:
         target = f"{self._table}-restored"
         ended = self._workflows.restore(target, report.second, self._margin)
         report.failures += ended.failures
         wanted = self._load.at(report.second)
         report.items = len(wanted)
-        if told := difference(wanted, self._scan(target)):
+        if told := difference(wanted, items_of(target)):
             raise Loss(f"restore to {report.second}: {len(told)} differences, as {told[:SHOWN]}")
         self._dynamodb.delete_table(TableName=target)
-
-    def _scan(self, table: str) -> dict[str, Item]:
-        pages = self._dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
-        return {item["id"]["S"]: item for page in pages for item in page["Items"]}
 
 
 def seconds_of(time_of_day: str) -> float:

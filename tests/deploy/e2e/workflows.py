@@ -36,7 +36,7 @@ class NotResumable(Exception):
 
 
 class Workflows:
-    """The stack's three state machines and its audit."""
+    """The stack's three state machines, its audit, and what feeds its replicas."""
 
     def __init__(self, deployment: Deployment, table: str) -> None:
         self._deployment = deployment
@@ -44,7 +44,7 @@ class Workflows:
         self._states = boto3.client("stepfunctions")
         self._s3 = boto3.client("s3")
         self._dynamodb = boto3.client("dynamodb")
-        # An audit may take minutes, and a call that is repeated would be a second audit.
+        # An audit may take minutes, and a call that is repeated would be a second one.
         self._lambda = boto3.client("lambda", config=Config(read_timeout=300, retries={"total_max_attempts": 1}))
 
     def backup(self) -> Ended:
@@ -99,17 +99,25 @@ class Workflows:
 
     def audit(self) -> dict[str, Any] | None:
         """One audit of the table; its report, or None if its process was killed."""
+        told = self._invoke("AuditStreamFunction")
+        return told and dict(told["tables"][0])
+
+    def apply(self) -> dict[str, Any] | None:
+        """Gives the table's one replica what the log has for it; its report, or None if the process was killed."""
+        told = self._invoke("ApplyLogFunction")
+        return told and dict(told["replicas"][0])
+
+    def _invoke(self, function: str) -> dict[str, Any] | None:
         answer = self._lambda.invoke(
-            FunctionName=self._deployment.resources["AuditStreamFunction"],
+            FunctionName=self._deployment.resources[function],
             Payload=json.dumps({"table": self._table}),
         )
         told: dict[str, Any] = json.loads(answer["Payload"].read())
         if answer.get("FunctionError"):
             if str(told.get("errorType", "")).startswith("Runtime."):
                 return None
-            raise AssertionError(f"an audit failed: {told}")
-        (report,) = told["tables"]
-        return dict(report)
+            raise AssertionError(f"{function} failed: {told}")
+        return told
 
     def metadata(self, snapshot: str) -> dict[str, Any]:
         """A snapshot's backup.json."""

@@ -21,6 +21,7 @@ use super::refused::log_of;
 use super::{ReplicaDeps, load, sides};
 use crate::compare::{CompareObserver, CompareOptions, Comparison, SpillLimits, Totals, compare};
 use crate::error::StepError;
+use crate::paced_reader::PacedReader;
 use crate::table_items::TableItems;
 
 /// The two tables.
@@ -123,6 +124,12 @@ pub async fn run(
     require_live(record, &known)?;
     check_target(&known, &tables.target).await?;
     check_source(deps, &known).await?;
+    let reader = PacedReader::new(tables.reader, tables.source.pace());
+    let of_target = PacedReader::new(tables.target.reader.clone(), tables.replica.pace());
+    let target = TargetPorts {
+        reader: Arc::new(of_target),
+        ..tables.target
+    };
     let source = sides::of_source(tables.source, &known);
     let replica = sides::of_replica(tables.replica, &known);
     let options = CompareOptions {
@@ -136,8 +143,8 @@ pub async fn run(
     let recheck = Recheck {
         deps,
         record: &known,
-        source: tables.reader,
-        target: &tables.target,
+        source: Arc::new(reader),
+        target: &target,
         options: request.recheck.clone(),
         observer: Arc::clone(&observers.recheck),
     };
