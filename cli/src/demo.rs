@@ -24,6 +24,7 @@ use highwater_lambda::SystemClock;
 use highwater_local::{EmbeddedDynamoDb, EmbeddedS3, StreamShape};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::follow::FollowReport;
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::request::BackupRequest;
 use highwater_steps::restore_request::RestoreRequest;
@@ -208,6 +209,7 @@ impl Stage {
             replicas: restore_deps.replicas.clone(),
             restores: restore_deps.restores.clone(),
             targets: Arc::new(clients.replica_targets()),
+            known: KnownFacts::default(),
             observer: Arc::new(Unobserved),
         };
         Ok(Self {

@@ -12,6 +12,7 @@ use highwater_domain::ids::TableRef;
 use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
 use highwater_lambda::SystemClock;
 use highwater_steps::follow::{self, FollowReport, FollowRequest};
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::replica::apply::{self, ApplyRequest};
 use highwater_steps::replica::sink::Applied;
 use highwater_steps::replica::{ReplicaDeps, advance, load};
@@ -53,6 +54,7 @@ impl ReplicaJob {
             replicas: Arc::new(job.control().live().clone()),
             restores: job.control().restores.clone(),
             targets: Arc::new(clients.replica_targets()),
+            known: KnownFacts::default(),
             observer: progress,
         };
         Ok(Self { deps, _job: job })

@@ -4,19 +4,20 @@
 //! they take: 3,000 on 120 in 12 seconds by default. `HIGHWATER_TEST_SEED` repeats a run, as far as processes can be repeated.
 
 use std::env;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::TimeToLiveSpecification;
 use fastrand::Rng;
 use futures::future::join_all;
 use highwater_domain::key::ScalarType;
+use highwater_local::StreamShape;
 use highwater_testkit::generate::KeyShape;
 use highwater_testkit::tables::NewTable;
 use tokio::process::Child;
 
 use super::live_stage::{LiveStage, ROLLING, Writer, follow};
-use super::read_back::{assert_same, table_items};
-use super::stage::{TABLE, TO, signal, told, until};
+use super::read_back::{Items, assert_same, table_items};
+use super::stage::{PATIENCE, TABLE, TO, signal, told};
 
 const COPY: &str = "orders-copy";
 const FENCES: &str = "orders-copy-highwater-fences";
@@ -45,12 +46,33 @@ async fn assert_equal(live: &LiveStage) {
     assert_same(&copy, &source);
 }
 
-async fn is_equal(live: &LiveStage) -> bool {
+/// What the replica holds; `None` before it is made.
+async fn copy(live: &LiveStage) -> Option<Items> {
     if !live.stage.tables().await.contains(&COPY.to_owned()) {
-        return false;
+        return None;
     }
-    let schema = KeyShape::STRING.schema();
-    table_items(&live.stage, TABLE, &schema).await == table_items(&live.stage, COPY, &schema).await
+    Some(table_items(&live.stage, COPY, &KeyShape::STRING.schema()).await)
+}
+
+async fn is_equal(live: &LiveStage) -> bool {
+    let source = table_items(&live.stage, TABLE, &KeyShape::STRING.schema()).await;
+    copy(live).await == Some(source)
+}
+
+/// Waits until the replica is the source, for as long as it still changes.
+async fn catches_up(live: &LiveStage) {
+    let (mut before, mut changed) = (None, Instant::now());
+    while !is_equal(live).await {
+        let copy = copy(live).await;
+        if copy != before {
+            (before, changed) = (copy, Instant::now());
+        }
+        assert!(
+            changed.elapsed() < PATIENCE,
+            "the replica is not the source, and does not change any more"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,7 +296,12 @@ async fn killed_and_started_at_random_the_replica_is_the_source() {
     let length = Duration::from_secs(number("HIGHWATER_TEST_SECONDS", 12));
     let seed = number("HIGHWATER_TEST_SEED", 20_261_122);
     let mut random = Rng::with_seed(seed);
-    let live = LiveStage::seeded(ROLLING, seed).await;
+    let rolling = StreamShape {
+        // Shards that end every second are enough: each costs whoever reads it a second or two.
+        roll_after_records: ROLLING.roll_after_records.max(changes / 300),
+        ..ROLLING
+    };
+    let live = LiveStage::seeded(rolling, seed).await;
     live.writer("z", seed).write(300).await;
     let backup = [
         "backup",
@@ -307,10 +334,7 @@ async fn killed_and_started_at_random_the_replica_is_the_source() {
     }
     writing.await.unwrap();
     start_all(&live, &mut running);
-    until("the replica is the source", async || {
-        is_equal(&live).await.then_some(())
-    })
-    .await;
+    catches_up(&live).await;
     for child in running.into_iter().flatten() {
         signal(&child, "TERM").await;
         told(child).await;

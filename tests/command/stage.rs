@@ -31,7 +31,7 @@ pub const TABLE: &str = "orders";
 pub const CONTROL: &str = "highwater";
 
 /// No command here may take longer; a slow machine included.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Everything one test needs. Engines, proxies and folders end with it.
 pub struct Stage {

@@ -10,6 +10,7 @@ use highwater_lambda::{S3Stores, SystemClock, live_deps};
 use highwater_local::StreamShape;
 use highwater_steps::apply_log::{ApplyLogReport, ReplicaReport};
 use highwater_steps::deps::Unobserved;
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::replica::plan::{self, ReplicaRequest};
 use highwater_steps::replica::{ReplicaDeps, load};
 use highwater_testkit::canonical::canonical;
@@ -111,6 +112,7 @@ pub async fn replica_deps(account: &Account) -> ReplicaDeps {
         replicas: control.clone(),
         restores: control,
         targets: Arc::new(clients.replica_targets()),
+        known: KnownFacts::default(),
         observer: Arc::new(Unobserved),
     }
 }

@@ -15,6 +15,7 @@ use highwater_domain::table_plan::TargetPlace;
 use highwater_domain::table_writer::TableWriter;
 use highwater_lease::Leases;
 use highwater_steps::deps::Unobserved;
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::live_deps::{LeaseGroups, LiveDeps};
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::replica::ReplicaDeps;
@@ -157,6 +158,7 @@ impl ReplicaWorld {
                 world: self.clone(),
                 worker: worker.clone(),
             }),
+            known: KnownFacts::default(),
             observer: Arc::new(Tally(Arc::clone(&self.watched))),
         }
     }

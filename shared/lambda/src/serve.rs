@@ -13,6 +13,7 @@ use highwater_lease::Settings;
 use highwater_steps::apply_directly::DirectApply;
 use highwater_steps::consume_stream::ConsumeDeps;
 use highwater_steps::deps::Unobserved;
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::live_deps::{LiveDeps, LiveObserver};
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::replica::ReplicaDeps;
@@ -146,6 +147,7 @@ pub fn start_replicas() -> Result<ReplicaDeps, StartError> {
         replicas: control.clone(),
         restores: control,
         targets: Arc::new(clients.replica_targets()),
+        known: KnownFacts::default(),
         observer: Arc::new(Unobserved),
     })
 }

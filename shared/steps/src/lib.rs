@@ -54,6 +54,7 @@ pub mod import_table;
 pub mod item_batches;
 pub mod item_source;
 pub mod keep_unread;
+pub mod known_facts;
 mod late_parts;
 mod late_records;
 mod link_spill;

@@ -50,6 +50,19 @@ impl LogIndex {
         place: &LogPlace,
         label: &str,
     ) -> Result<Self, StepError> {
+        Self::read_again(store, place, label, &BTreeMap::new()).await
+    }
+
+    /// The same for somebody who has read it before: what he knows, and what does not change any more, is not read again.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    pub async fn read_again(
+        store: &Arc<dyn ObjectStore>,
+        place: &LogPlace,
+        label: &str,
+        known: &BTreeMap<ShardId, LogShard>,
+    ) -> Result<Self, StepError> {
         let streams = generations(&**store, place).await?;
         let stream = streams.iter().find(|known| known.stream_label == label);
         let stream = stream.cloned().ok_or_else(|| {
@@ -67,7 +80,9 @@ impl LogIndex {
         let folders = shard_folders(&**store, &place.stream(label)).await?;
         // Collected first: a stream over a closure that borrows is not `Send` for every lifetime.
         let read = folders.shards.iter();
-        let read: Vec<_> = read.map(|id| shard(store, place, label, id)).collect();
+        let read: Vec<_> = read
+            .map(|id| shard(store, place, label, id, known.get(id)))
+            .collect();
         let read: Vec<Option<LogShard>> =
             stream::iter(read).buffered(AT_ONCE).try_collect().await?;
         let mut shards = BTreeMap::new();
@@ -133,9 +148,16 @@ async fn shard(
     place: &LogPlace,
     label: &str,
     id: &ShardId,
+    known: Option<&LogShard>,
 ) -> Result<Option<LogShard>, StepError> {
+    if let Some(whole) = known.filter(|known| known.end.is_some()) {
+        return Ok(Some(whole.clone()));
+    }
     let (facts_key, end_key) = (place.shard_facts(label, id), place.shard_end(label, id));
-    let facts: Option<ShardFacts> = fact(store, &facts_key).await?;
+    let facts = match known {
+        Some(known) => Some(known.facts.clone()),
+        None => fact::<ShardFacts>(store, &facts_key).await?,
+    };
     let Some(facts) = facts else {
         return Ok(None);
     };

@@ -26,6 +26,7 @@ use highwater_domain::stream_source::{
 use highwater_lease::{Error as LeaseError, Leases, Position};
 
 use crate::error::StepError;
+use crate::known_facts::KnownFacts;
 use crate::log_index::{LogIndex, visit_objects};
 use crate::shard_records::{ShardObject, ShardRecords};
 use crate::shard_rows::lease_of;
@@ -45,6 +46,7 @@ pub struct LogStream {
     /// What was lost before this was seen by the scan.
     captured_at: UnixMillis,
     lost: Mutex<Option<Incident>>,
+    known: KnownFacts,
     ahead: Mutex<HashMap<ShardId, Ahead>>,
 }
 
@@ -87,8 +89,15 @@ impl LogStream {
             clock,
             captured_at,
             lost: Mutex::default(),
+            known: KnownFacts::default(),
             ahead: Mutex::default(),
         }
+    }
+
+    /// The same, with what this process knows of logs already.
+    #[must_use]
+    pub fn knowing(self, known: KnownFacts) -> Self {
+        Self { known, ..self }
     }
 
     /// The first loss that a listing has met.
@@ -99,8 +108,12 @@ impl LogStream {
 
     /// The log's own word on what is in it.
     async fn index(&self) -> Result<LogIndex, StreamError> {
-        let index = LogIndex::read(&self.store, &self.place, &self.label).await;
-        index.map_err(|error| self.failed("read the log", error))
+        let (store, place, label) = (&self.store, &self.place, &self.label);
+        let known = self.known.of(&self.url());
+        let index = LogIndex::read_again(store, place, label, &known).await;
+        let index = index.map_err(|error| self.failed("read the log", error))?;
+        self.known.keep(self.url(), &index.facts);
+        Ok(index)
     }
 
     fn failed(&self, operation: &'static str, error: StepError) -> StreamError {

@@ -35,6 +35,7 @@ use highwater_domain::replica_targets::ReplicaTargets;
 use highwater_domain::restore_control::RestoreControl;
 
 use crate::error::StepError;
+use crate::known_facts::KnownFacts;
 use crate::live_deps::LiveDeps;
 
 pub(crate) use loading::{AnsweredWriter, Loading};
@@ -50,6 +51,8 @@ pub struct ReplicaDeps {
     pub restores: Arc<dyn RestoreControl>,
     /// Reaches their tables.
     pub targets: Arc<dyn ReplicaTargets>,
+    /// What this process knows of their logs.
+    pub known: KnownFacts,
     /// Is told of progress.
     pub observer: Arc<dyn ReplicaObserver>,
 }

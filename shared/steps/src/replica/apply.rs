@@ -168,7 +168,8 @@ impl Feed {
             writers.clone(),
             Arc::clone(clock),
             record.captured_at,
-        );
+        )
+        .knowing(deps.known.clone());
         let own = StreamLog {
             store: Arc::clone(&store),
             place,

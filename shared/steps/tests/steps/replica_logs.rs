@@ -1,5 +1,6 @@
 //! A log that is read as a stream: whatever it is cut into, and whenever it grows, each record comes once, in order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_domain::change_log::log_object;
@@ -7,16 +8,22 @@ use highwater_domain::lineage::Position;
 use highwater_domain::live_control::LogId;
 use highwater_domain::object_store::{NewObject, ObjectStore};
 use highwater_domain::sequence_number::SequenceNumber;
-use highwater_domain::shard::ShardId;
+use highwater_domain::shard::{ShardId, StreamListing};
 use highwater_domain::stream_record::StreamRecord;
 use highwater_domain::stream_source::{ShardIterator, StartAt, StreamError, StreamSource as _};
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::log_stream::LogStream;
+use highwater_testkit::counting::Counting;
+use highwater_testkit::intercepted::Intercepted;
 
 use crate::live_world::{MINUTE, World};
 
 fn stream(world: &World) -> LogStream {
+    stream_over(world, world.store.clone())
+}
+
+fn stream_over(world: &World, store: Arc<dyn ObjectStore>) -> LogStream {
     let deps = world.deps();
-    let store: Arc<dyn ObjectStore> = world.store.clone();
     let place = World::place();
     let folder = store.url(&place.stream(&world.label()));
     let id = LogId::of(&world.table.stream_arn().unwrap(), &folder);
@@ -231,4 +238,37 @@ async fn nobody_can_begin_where_a_log_has_no_place() {
     let odd = ShardIterator("no place".into());
     let read = stream.records(&odd, 10).await;
     assert!(matches!(read, Err(StreamError::IteratorExpired(_))));
+}
+
+/// A log is looked at every few seconds for as long as it has replicas: what cannot change any more is read once.
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_log_is_not_read_again() {
+    let world = World::new().await;
+    for n in 0..4 {
+        world.put_many(&format!("{n}-"), 5);
+        world.table.roll(&world.table.open_shards()[0]);
+    }
+    world.follow(5 * MINUTE).await;
+    let counting = Arc::new(Counting::new());
+    let store: Arc<dyn ObjectStore> = Arc::new(Intercepted::new(&world.store, &counting));
+    let known = KnownFacts::default();
+    let looks = async || {
+        let before = counting.count("read");
+        let stream = stream_over(&world, store.clone()).knowing(known.clone());
+        let listing = stream.listing("").await.unwrap();
+        let truth = world.table.true_listing();
+        let ids = |listing: StreamListing| listing.shards.into_iter().map(|it| it.id).collect();
+        let (listed, true_ids): (BTreeSet<_>, BTreeSet<_>) = (ids(listing), ids(truth));
+        assert_eq!(listed, true_ids);
+        counting.count("read") - before
+    };
+    let (first, again) = (looks().await, looks().await);
+    assert!(first >= 2 * 5, "{first}");
+    // The stream's own facts, its mark, and the end of the one that is open.
+    assert!(again <= 3, "{again}");
+    // One that ends is seen, and so is its child.
+    world.table.roll(&world.table.open_shards()[0]);
+    world.follow(5 * MINUTE).await;
+    let third = looks().await;
+    assert!(third <= 6, "{third}");
 }

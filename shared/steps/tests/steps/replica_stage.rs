@@ -16,6 +16,7 @@ use highwater_domain::replica_targets::{ReplicaTargets, TargetAccess, TargetPort
 use highwater_domain::table_plan::TargetPlace;
 use highwater_steps::deps::Unobserved;
 use highwater_steps::finalize_restore::{self, FinalizeRestoreInput};
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::load_part::{self, LoadInput};
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::plan_restore::{self, PlanRestoreInput, PlanRestoreOutput};
@@ -151,6 +152,7 @@ impl ReplicaStage {
             replicas: self.control.clone(),
             restores: self.control.clone(),
             targets: Arc::new(OneAccount(self.account.clone())),
+            known: KnownFacts::default(),
             observer: Arc::new(Unobserved),
         }
     }
