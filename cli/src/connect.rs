@@ -15,7 +15,7 @@ use highwater_local::{DirectoryStore, EmbeddedDynamoDb};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::{
-    Deps, LiveDeps, LiveObserver, Observer, RestoreDeps, SnapshotDeps, StopFlag,
+    Deps, LiveDeps, LiveObserver, LogDeps, Observer, RestoreDeps, SnapshotDeps, StopFlag,
 };
 
 use crate::args::{Global, LocalControl};
@@ -234,16 +234,17 @@ pub fn live_deps(
     let settings = highwater_lease::Settings::default();
     LiveDeps {
         streams: Arc::new(clients.stream_source()),
-        describer: Arc::new(clients.table_describer()),
-        admin: Arc::new(clients.table_admin()),
-        stores: Arc::new(LocalAndS3 {
-            clients: Some(clients.clone()),
-        }),
-        leases: Arc::new(KvLeaseGroups::new(control.live.clone(), settings)),
-        live: Arc::new(control.live.clone()),
-        clock: Arc::new(SystemClock),
-        observer,
-        stop,
+        log: LogDeps {
+            describer: Arc::new(clients.table_describer()),
+            stores: Arc::new(LocalAndS3 {
+                clients: Some(clients.clone()),
+            }),
+            leases: Arc::new(KvLeaseGroups::new(control.live.clone(), settings)),
+            live: Arc::new(control.live.clone()),
+            clock: Arc::new(SystemClock),
+            observer,
+            stop,
+        },
     }
 }
 
@@ -257,6 +258,7 @@ pub fn deps(
     Deps {
         scanner: Arc::new(clients.table_scanner()),
         describer: Arc::new(clients.table_describer()),
+        admin: Arc::new(clients.table_admin()),
         pace: Arc::new(Pace::new(Arc::new(SystemClock), Share::Process)),
         live: live_deps(clients, control, Arc::new(Unobserved), stop.clone()),
         snapshots: snapshot_deps(clients, control, observer, stop),

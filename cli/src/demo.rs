@@ -29,7 +29,7 @@ use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::request::BackupRequest;
 use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::source::{self, LookOptions};
-use highwater_steps::{Deps, LiveDeps, RestoreDeps, StepError, StopFlag, restore_status, status};
+use highwater_steps::{Deps, LogDeps, RestoreDeps, StepError, StopFlag, restore_status, status};
 use serde_json::{Value, json};
 
 use crate::args::Demo;
@@ -202,9 +202,9 @@ impl Stage {
         let restore_deps =
             connect::restore_deps(&clients, &control, None, silent, StopFlag::default());
         let replica_deps = ReplicaDeps {
-            live: LiveDeps {
+            live: LogDeps {
                 observer: Arc::new(Unobserved),
-                ..deps.live.clone()
+                ..deps.live.log.clone()
             },
             replicas: restore_deps.replicas.clone(),
             restores: restore_deps.restores.clone(),

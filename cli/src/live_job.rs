@@ -37,10 +37,8 @@ impl LiveJob {
         let clients = Clients::connect(&connect::settings(global)).await?;
         let control = connect::control(global, console, Absent::Create).await?;
         let leases = KvLeaseGroups::new(control.live().clone(), sharing.settings());
-        let deps = LiveDeps {
-            leases: Arc::new(leases),
-            ..connect::live_deps(&clients, &control, observer, stop)
-        };
+        let mut deps = connect::live_deps(&clients, &control, observer, stop);
+        deps.log.leases = Arc::new(leases);
         Ok(Self { deps, control })
     }
 }

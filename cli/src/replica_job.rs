@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct ReplicaJob {
     /// The ports.
     pub deps: ReplicaDeps,
-    _job: LiveJob,
+    job: LiveJob,
 }
 
 impl ReplicaJob {
@@ -50,14 +50,19 @@ impl ReplicaJob {
         let job = LiveJob::open(global, console, sharing, progress.follow.clone(), stop).await?;
         let clients = Clients::connect(&connect::settings(global)).await?;
         let deps = ReplicaDeps {
-            live: job.deps.clone(),
+            live: job.deps.log.clone(),
             replicas: Arc::new(job.control().live().clone()),
             restores: job.control().restores.clone(),
             targets: Arc::new(clients.replica_targets()),
             known: KnownFacts::default(),
             observer: progress,
         };
-        Ok(Self { deps, _job: job })
+        Ok(Self { deps, job })
+    }
+
+    /// The ports of the source's stream.
+    pub fn live(&self) -> &LiveDeps {
+        &self.job.deps
     }
 
     /// The ARN of a table, or the table itself where it is one already: it may be gone.

@@ -17,7 +17,7 @@ use highwater_steps::consume_stream::{BatchItemFailure, ConsumeOutput, WindowSta
 use highwater_steps::deps::Unobserved;
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::{
-    Deps, LiveDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
+    Deps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
 };
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
@@ -52,13 +52,13 @@ impl Steps {
         };
         let clients = Clients::connect(&nowhere).await.unwrap();
         let clock = Arc::new(SystemClock);
+        let mut live = live_deps(&clients, "unused", stores.clone(), Arc::new(Unobserved));
+        live.log.describer = table.clone();
         Self(Deps {
             scanner: table.clone(),
             describer: table.clone(),
-            live: LiveDeps {
-                describer: table.clone(),
-                ..live_deps(&clients, "unused", stores.clone(), Arc::new(Unobserved))
-            },
+            admin: Arc::new(clients.table_admin()),
+            live,
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             snapshots: SnapshotDeps {
                 stores,

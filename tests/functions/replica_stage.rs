@@ -6,7 +6,7 @@ use std::sync::Arc;
 use highwater_domain::budget::Clock as _;
 use highwater_domain::replica::{FenceMode, ReplicaRecord};
 use highwater_domain::restore::RestoreId;
-use highwater_lambda::{S3Stores, SystemClock, live_deps};
+use highwater_lambda::{S3Stores, SystemClock, log_deps};
 use highwater_local::StreamShape;
 use highwater_steps::apply_log::{ApplyLogReport, ReplicaReport};
 use highwater_steps::deps::Unobserved;
@@ -108,7 +108,7 @@ pub async fn replica_deps(account: &Account) -> ReplicaDeps {
     let control = Arc::new(clients.control_table(CONTROL_TABLE));
     let stores = Arc::new(S3Stores(clients.clone()));
     ReplicaDeps {
-        live: live_deps(&clients, CONTROL_TABLE, stores, Arc::new(Unobserved)),
+        live: log_deps(&clients, CONTROL_TABLE, stores, Arc::new(Unobserved)),
         replicas: control.clone(),
         restores: control,
         targets: Arc::new(clients.replica_targets()),

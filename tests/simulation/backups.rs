@@ -51,7 +51,8 @@ pub fn deps(worker: &Worker) -> Deps {
     let table = Arc::new(Wired::new(&worker.world.table, &worker.wire));
     Deps {
         scanner: worker.scanner(),
-        describer: table,
+        describer: table.clone(),
+        admin: table,
         pace: Arc::new(Pace::new(live.clock.clone(), Share::Invocation)),
         snapshots: SnapshotDeps {
             stores: worker.stores(),

@@ -16,7 +16,7 @@ use highwater_domain::table_writer::TableWriter;
 use highwater_lease::Leases;
 use highwater_steps::deps::Unobserved;
 use highwater_steps::known_facts::KnownFacts;
-use highwater_steps::live_deps::{LeaseGroups, LiveDeps};
+use highwater_steps::live_deps::{LeaseGroups, LogDeps};
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::replica::apply::ApplyRequest;
@@ -143,12 +143,12 @@ impl ReplicaWorld {
 
     /// The ports of whoever plans, advances and applies.
     pub fn deps(&self, worker: &Worker) -> ReplicaDeps {
-        let live = LiveDeps {
+        let live = LogDeps {
             leases: Arc::new(OwnLeases {
                 worker: worker.clone(),
                 rows: Arc::clone(&self.own_rows),
             }),
-            ..worker.live()
+            ..worker.live().log
         };
         ReplicaDeps {
             live,

@@ -56,11 +56,11 @@ pub fn ports(worker: &Worker, place: &Arc<MemoryCheckpoints>) -> Ports {
     };
     Ports {
         scanner: worker.scanner(),
-        describer: live.describer,
+        describer: live.log.describer,
         streams: live.streams,
-        leases: live.leases,
+        leases: live.log.leases,
         checkpoints: Arc::new(OnePlace(Arc::new(checkpoints))),
-        clock: live.clock,
+        clock: live.log.clock,
     }
 }
 

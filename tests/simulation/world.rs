@@ -18,7 +18,7 @@ use highwater_domain::scan::TableScanner;
 use highwater_domain::stream_source::StreamSource;
 use highwater_lease::{Leases, MonotonicClock, Settings};
 use highwater_steps::deps::{StopFlag, Unobserved};
-use highwater_steps::live_deps::{LeaseGroups, LiveDeps};
+use highwater_steps::live_deps::{LeaseGroups, LiveDeps, LogDeps};
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::simulation::{
@@ -132,14 +132,15 @@ impl Worker {
         };
         LiveDeps {
             streams,
-            describer: table.clone(),
-            admin: table,
-            stores: self.stores(),
-            leases: Arc::new(self.clone()),
-            live,
-            clock: self.world.time.skewed_clock(self.skew_ms),
-            observer: Arc::new(Unobserved),
-            stop: self.stop.clone(),
+            log: LogDeps {
+                describer: table.clone(),
+                stores: self.stores(),
+                leases: Arc::new(self.clone()),
+                live,
+                clock: self.world.time.skewed_clock(self.skew_ms),
+                observer: Arc::new(Unobserved),
+                stop: self.stop.clone(),
+            },
         }
     }
 

@@ -116,6 +116,7 @@ impl Stage {
         Deps {
             scanner,
             describer: Arc::new(self.clients.table_describer()),
+            admin: Arc::new(self.clients.table_admin()),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             snapshots: SnapshotDeps {
                 stores: Arc::new(S3Stores(self.clients.clone())),

@@ -73,7 +73,7 @@ async fn with_replicas(args: &Follow, global: &Global, console: Console) -> Resu
     };
     let display = ReplicaDisplay::start(progress.clone(), console);
     let feeding = feed_all(&job.deps, &source_arn, &apply, console);
-    let work = Box::pin(follow_and_feed(&job.deps.live, Some(&request), feeding));
+    let work = Box::pin(follow_and_feed(job.live(), Some(&request), feeding));
     let outcome = until_stopped(&mut signals, console, work).await;
     drop(display);
     let (followed, fed) = outcome?;

@@ -72,7 +72,7 @@ pub async fn run(args: &Replicate, global: &Global, console: Console) -> Result<
     let display = ReplicaDisplay::start(progress, console);
     let apply = apply_request(args);
     let feeding = feed(&job.deps, &record.source_arn, &record.id, &apply, console);
-    let work = Box::pin(follow_and_feed(&job.deps.live, follow.as_ref(), feeding));
+    let work = Box::pin(follow_and_feed(job.live(), follow.as_ref(), feeding));
     let outcome = until_stopped(&mut signals, console, work).await;
     drop(display);
     let (_, fed) = outcome?;

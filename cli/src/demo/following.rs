@@ -34,11 +34,9 @@ impl Following {
     pub fn begin(deps: &LiveDeps, table: TableRef, to: &str) -> Self {
         let progress = Arc::new(FollowProgress::default());
         let stop = StopFlag::default();
-        let deps = LiveDeps {
-            observer: progress.clone(),
-            stop: stop.clone(),
-            ..deps.clone()
-        };
+        let mut deps = deps.clone();
+        deps.log.observer = progress.clone();
+        deps.log.stop = stop.clone();
         let request = FollowRequest {
             flush_ms: FLUSH_MS,
             publish_every_ms: LOOK_EVERY_MS,

@@ -21,7 +21,8 @@ pub use live_config::LiveConfig;
 pub use observed::{InvocationObserver, Lines, Observed, StandardOutput};
 pub use ports::{KvLeaseGroups, LoggingObserver, S3Stores, SystemClock};
 pub use serve::{
-    StartError, live_deps, serve, start, start_consume, start_live, start_replicas, start_restore,
+    StartError, live_deps, log_deps, serve, start, start_consume, start_live, start_replicas,
+    start_restore,
 };
 pub use serve_stream::serve_stream;
 pub use tally::Tally;

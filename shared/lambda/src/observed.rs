@@ -18,7 +18,9 @@ use highwater_domain::snapshot::PartRow;
 use highwater_steps::consume_stream::ConsumeDeps;
 use highwater_steps::replica::sink::Applied;
 use highwater_steps::replica::{ReplicaDeps, ReplicaObserver};
-use highwater_steps::{Deps, JobEnd, LiveDeps, LiveObserver, Observer, RestoreDeps, SnapshotDeps};
+use highwater_steps::{
+    Deps, JobEnd, LiveDeps, LiveObserver, LogDeps, Observer, RestoreDeps, SnapshotDeps,
+};
 use serde_json::{Map, Value};
 use tracing::Span;
 
@@ -263,6 +265,15 @@ pub trait Observed: Clone {
 }
 
 impl Observed for LiveDeps {
+    fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
+        Self {
+            log: self.log.observed_by(observer),
+            ..self
+        }
+    }
+}
+
+impl Observed for LogDeps {
     fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
         Self {
             observer: observer.clone(),

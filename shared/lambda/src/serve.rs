@@ -14,7 +14,7 @@ use highwater_steps::apply_directly::DirectApply;
 use highwater_steps::consume_stream::ConsumeDeps;
 use highwater_steps::deps::Unobserved;
 use highwater_steps::known_facts::KnownFacts;
-use highwater_steps::live_deps::{LiveDeps, LiveObserver};
+use highwater_steps::live_deps::{LiveDeps, LiveObserver, LogDeps};
 use highwater_steps::pace::{Pace, Share};
 use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::{Deps, ErrorName, RestoreDeps, SnapshotDeps, StepError, StopFlag};
@@ -67,6 +67,7 @@ fn backup_deps(clients: &Clients, config: &Config) -> Deps {
     Deps {
         scanner: Arc::new(clients.table_scanner()),
         describer: Arc::new(clients.table_describer()),
+        admin: Arc::new(clients.table_admin()),
         pace: Arc::new(Pace::new(Arc::new(SystemClock), Share::Invocation)),
         snapshots: snapshot_deps(clients, config),
         live: live_deps(
@@ -143,7 +144,7 @@ pub fn start_replicas() -> Result<ReplicaDeps, StartError> {
     let stores = Arc::new(S3Stores(clients.clone()));
     let observer = Arc::new(LoggingObserver);
     Ok(ReplicaDeps {
-        live: live_deps(&clients, &config.control_table, stores, observer),
+        live: log_deps(&clients, &config.control_table, stores, observer),
         replicas: control.clone(),
         restores: control,
         targets: Arc::new(clients.replica_targets()),
@@ -160,11 +161,23 @@ pub fn live_deps(
     stores: Arc<dyn Stores>,
     observer: Arc<dyn LiveObserver>,
 ) -> LiveDeps {
-    let control = clients.control_table(control_table);
     LiveDeps {
         streams: Arc::new(clients.stream_source()),
+        log: log_deps(clients, control_table, stores, observer),
+    }
+}
+
+/// The ports of a change log over these clients.
+#[must_use]
+pub fn log_deps(
+    clients: &Clients,
+    control_table: &str,
+    stores: Arc<dyn Stores>,
+    observer: Arc<dyn LiveObserver>,
+) -> LogDeps {
+    let control = clients.control_table(control_table);
+    LogDeps {
         describer: Arc::new(clients.table_describer()),
-        admin: Arc::new(clients.table_admin()),
         stores,
         leases: Arc::new(KvLeaseGroups::new(control.clone(), Settings::default())),
         live: Arc::new(control),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_domain::incident::{Incident, IncidentKind};
 use highwater_domain::shard::ShardId;
 use highwater_steps::StopFlag;
-use highwater_steps::live_deps::{LiveDeps, LiveObserver};
+use highwater_steps::live_deps::{LiveDeps, LiveObserver, LogDeps};
 
 use crate::core::Core;
 use crate::metrics::Metrics;
@@ -23,14 +23,15 @@ pub(crate) fn deps_watched<T>(core: &Core<T>, watch: Arc<LossWatch>, stop: StopF
     let ports = &core.ports;
     LiveDeps {
         streams: Arc::clone(&ports.streams),
-        describer: Arc::clone(&ports.describer),
-        admin: Arc::new(NoLog),
-        stores: Arc::new(NoLog),
-        leases: Arc::clone(&ports.leases),
-        live: Arc::new(NoLog),
-        clock: Arc::clone(&ports.clock),
-        observer: watch,
-        stop,
+        log: LogDeps {
+            describer: Arc::clone(&ports.describer),
+            stores: Arc::new(NoLog),
+            leases: Arc::clone(&ports.leases),
+            live: Arc::new(NoLog),
+            clock: Arc::clone(&ports.clock),
+            observer: watch,
+            stop,
+        },
     }
 }
 

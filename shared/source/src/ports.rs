@@ -12,15 +12,13 @@ use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::layout::Destination;
 use highwater_domain::live_control::{LiveControl, LogId, PublishedMark};
-use highwater_domain::object_store::{Creation, ObjectStore, Stores};
+use highwater_domain::object_store::{ObjectStore, Stores};
 use highwater_domain::scan::TableScanner;
 use highwater_domain::stream_source::StreamSource;
 use highwater_domain::table::TableDescriber;
-use highwater_domain::table_admin::{TableAdmin, TableChange};
 use highwater_kv::{Table, TableSpec};
 use highwater_lease::{Leases, Settings};
 use highwater_steps::live_deps::LeaseGroups;
-use serde_json::Value;
 
 use crate::checkpoints::{Checkpoints, KvCheckpoints};
 
@@ -128,17 +126,6 @@ fn refused(operation: &'static str, what: impl fmt::Display) -> Failure {
 impl Stores for NoLog {
     fn open(&self, destination: &Destination) -> Result<Arc<dyn ObjectStore>, Failure> {
         Err(refused("open", destination))
-    }
-}
-
-#[async_trait]
-impl TableAdmin for NoLog {
-    async fn create_table(&self, _: &Value) -> Result<Creation, Failure> {
-        Err(refused("CreateTable", "a table"))
-    }
-
-    async fn change(&self, change: &TableChange) -> Result<(), Failure> {
-        Err(refused("UpdateTable", &change.what))
     }
 }
 

@@ -328,10 +328,8 @@ impl Audit<'_> {
         let span = tracing::error_span!("shard", %shard);
         let renewal = held.renewal().run();
         self.renewals.spawn(renewal.instrument(span.clone()));
-        let deps = LiveDeps {
-            stop: self.halt.clone(),
-            ..self.deps.clone()
-        };
+        let mut deps = self.deps.clone();
+        deps.log.stop = self.halt.clone();
         let settings = PollSettings {
             flush: FLUSH,
             apart: Duration::from_millis(self.input.settle_ms),

@@ -20,6 +20,7 @@ use highwater_domain::part::Digests;
 use highwater_domain::sequence_number::Generation;
 use highwater_domain::shard::{StreamStatus, StreamView};
 use highwater_domain::stream_source::StreamError;
+use highwater_domain::table_admin::TableAdmin;
 use highwater_domain::table_stream::{
     NoHandoff, StreamChoice, StreamedTable, TableStream, enabling,
 };
@@ -42,6 +43,8 @@ const NAP: Duration = Duration::from_millis(500);
 /// What a handoff is wanted for.
 #[derive(Clone, Debug)]
 pub struct Capture<'a> {
+    /// Enables the table's stream.
+    pub admin: &'a dyn TableAdmin,
     /// The snapshot, for messages.
     pub snapshot: &'a SnapshotId,
     /// The table.
@@ -225,7 +228,7 @@ async fn describe(deps: &LiveDeps, of: &Capture<'_>) -> Result<StreamedTable, St
 async fn enable(deps: &LiveDeps, of: &Capture<'_>) -> Result<TableStream, StepError> {
     let began = Instant::now();
     loop {
-        let refusal = match deps.admin.change(&enabling(of.table.as_str())).await {
+        let refusal = match of.admin.change(&enabling(of.table.as_str())).await {
             Ok(()) => break,
             Err(failure) if failure.kind.is_retryable() => failure,
             Err(failure) => return Err(StepError::Table(failure)),

@@ -12,6 +12,7 @@ use highwater_domain::restore::LoadTotals;
 use highwater_domain::scan::{Page, TableScanner};
 use highwater_domain::snapshot::PartRow;
 use highwater_domain::table::TableDescriber;
+use highwater_domain::table_admin::TableAdmin;
 use tokio::sync::Notify;
 
 use crate::live_deps::LiveDeps;
@@ -24,6 +25,8 @@ pub struct Deps {
     pub scanner: Arc<dyn TableScanner>,
     /// Reads settings.
     pub describer: Arc<dyn TableDescriber>,
+    /// Enables streams.
+    pub admin: Arc<dyn TableAdmin>,
     /// Keeps the scan within its read capacity.
     pub pace: Arc<Pace>,
     /// The live side, for the handoff.

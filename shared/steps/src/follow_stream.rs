@@ -289,10 +289,8 @@ impl Follower {
             None => LogSink::all(&self.deps, &self.log, self.random.u64(..)),
             Some(tap) => LogSink::Tapped(tap.open(&self.halt)),
         };
-        let deps = LiveDeps {
-            stop: self.halt.clone(),
-            ..self.deps.clone()
-        };
+        let mut deps = self.deps.clone();
+        deps.log.stop = self.halt.clone();
         self.readers.spawn(poll_shard::run(
             deps,
             Arc::clone(&self.log),

@@ -124,5 +124,5 @@ pub mod write_part;
 
 pub use deps::{Deps, JobEnd, Observer, SnapshotDeps, StopFlag};
 pub use error::{ErrorName, StepError};
-pub use live_deps::{LeaseGroups, LiveDeps, LiveObserver};
+pub use live_deps::{LeaseGroups, LiveDeps, LiveObserver, LogDeps};
 pub use restore_deps::RestoreDeps;

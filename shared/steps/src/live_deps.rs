@@ -1,6 +1,7 @@
 //! What the live side's steps work with.
 
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,20 +14,34 @@ use highwater_domain::object_store::Stores;
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_source::StreamSource;
 use highwater_domain::table::TableDescriber;
-use highwater_domain::table_admin::TableAdmin;
 use highwater_lease::Leases;
 
 use crate::deps::StopFlag;
 
-/// The ports of the live side: handoff, change log, leases, mark.
+/// The ports of the live side: handoff, change log, leases, mark. Who reads a stream also keeps what it is read into, so this stands
+/// for its [`LogDeps`] wherever those do.
 #[derive(Clone, Debug)]
 pub struct LiveDeps {
     /// Reads streams.
     pub streams: Arc<dyn StreamSource>,
+    /// Keeps the log.
+    pub log: LogDeps,
+}
+
+impl Deref for LiveDeps {
+    type Target = LogDeps;
+
+    fn deref(&self) -> &LogDeps {
+        &self.log
+    }
+}
+
+/// The ports of a change log, its leases and its mark, for whoever writes it from a stream or reads it for a replica. A function that
+/// reads no stream holds no code that does.
+#[derive(Clone, Debug)]
+pub struct LogDeps {
     /// Reads settings.
     pub describer: Arc<dyn TableDescriber>,
-    /// Enables streams.
-    pub admin: Arc<dyn TableAdmin>,
     /// Opens buckets and directories.
     pub stores: Arc<dyn Stores>,
     /// Keeps shards' positions and owners.
@@ -44,7 +59,7 @@ pub struct LiveDeps {
 /// How often a deadline is compared with the clock, which may jump.
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
 
-impl LiveDeps {
+impl LogDeps {
     /// Whether a step should end as soon as it can do so without losing work.
     #[must_use]
     pub fn should_stop(&self, budget: &Budget) -> bool {

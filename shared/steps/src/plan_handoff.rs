@@ -20,7 +20,7 @@ pub(crate) async fn with_handoff(
     store: &Arc<dyn ObjectStore>,
 ) -> Result<SnapshotRecord, StepError> {
     let place = status::log_place(&record)?;
-    let of = capture_of(&record, request, store, &place);
+    let of = capture_of(deps, &record, request, store, &place);
     let captured = capture_handoff::capture(&deps.live, &of).await?;
     Ok(match captured {
         Ok(handoff) => SnapshotRecord {
@@ -35,12 +35,14 @@ pub(crate) async fn with_handoff(
 }
 
 fn capture_of<'a>(
+    deps: &'a Deps,
     record: &'a SnapshotRecord,
     request: &BackupRequest,
     store: &'a Arc<dyn ObjectStore>,
     place: &'a LogPlace,
 ) -> Capture<'a> {
     Capture {
+        admin: deps.admin.as_ref(),
         snapshot: &record.id,
         table: &record.table,
         table_arn: &record.table_arn,
@@ -62,6 +64,6 @@ pub async fn preview(
 ) -> Result<capture_handoff::Preview, StepError> {
     let store = status::open_store(deps, record)?;
     let place = status::log_place(record)?;
-    let of = capture_of(record, request, &store, &place);
+    let of = capture_of(deps, record, request, &store, &place);
     capture_handoff::preview(&deps.live, &of).await
 }

@@ -36,7 +36,7 @@ use highwater_domain::restore_control::RestoreControl;
 
 use crate::error::StepError;
 use crate::known_facts::KnownFacts;
-use crate::live_deps::LiveDeps;
+use crate::live_deps::LogDeps;
 
 pub(crate) use loading::{AnsweredWriter, Loading};
 
@@ -44,7 +44,7 @@ pub(crate) use loading::{AnsweredWriter, Loading};
 #[derive(Clone, Debug)]
 pub struct ReplicaDeps {
     /// The ports of the source and its log.
-    pub live: LiveDeps,
+    pub live: LogDeps,
     /// Keeps replicas' records.
     pub replicas: Arc<dyn ReplicaControl>,
     /// Keeps the restores that load them.

@@ -22,7 +22,7 @@ use super::{ReplicaDeps, advance, handoff, load, place_of, standing};
 use crate::deps::StopFlag;
 use crate::error::StepError;
 use crate::follow::worker_name;
-use crate::live_deps::LiveDeps;
+use crate::live_deps::{LiveDeps, LogDeps};
 use crate::log_stream::LogStream;
 use crate::service_time::ServiceTime;
 use crate::stream_log::StreamLog;
@@ -227,8 +227,10 @@ impl Feeding<'_> {
         let halt = StopFlag::default();
         let tapped = LiveDeps {
             streams: Arc::clone(&feed.stream) as Arc<_>,
-            stop: halt.clone(),
-            ..deps.live.clone()
+            log: LogDeps {
+                stop: halt.clone(),
+                ..deps.live.clone()
+            },
         };
         let tap = TapRequest {
             table: record.source.clone(),

@@ -8,7 +8,7 @@ use highwater_domain::restore_point::TablePlace;
 use highwater_domain::snapshot::Status;
 
 use crate::error::StepError;
-use crate::live_deps::LiveDeps;
+use crate::live_deps::LogDeps;
 use crate::snapshot_info;
 
 /// A sealed snapshot with a handoff.
@@ -21,7 +21,7 @@ pub(crate) struct HandedOver {
 }
 
 /// Reads the `backup.json` of the snapshot at `url`.
-pub(crate) async fn read(deps: &LiveDeps, url: &str) -> Result<HandedOver, StepError> {
+pub(crate) async fn read(deps: &LogDeps, url: &str) -> Result<HandedOver, StepError> {
     let location: SourceLocation = url.parse()?;
     let wrong = |reason: &str| StepError::ReplicaRefused {
         table: url.to_owned(),

@@ -19,7 +19,8 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::shard_rows::{lease_of, new_lease};
 use highwater_steps::{
-    Deps, LeaseGroups, LiveDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup,
+    Deps, LeaseGroups, LiveDeps, LogDeps, SnapshotDeps, StepError, StopFlag, finalize_backup,
+    plan_backup,
 };
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_live_control::FakeLiveControl;
@@ -85,6 +86,7 @@ impl World {
         Deps {
             scanner: table.clone(),
             describer: table.clone(),
+            admin: table.clone(),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             snapshots: SnapshotDeps {
                 stores: stores.clone(),
@@ -95,14 +97,15 @@ impl World {
             },
             live: LiveDeps {
                 streams: table.clone(),
-                describer: table.clone(),
-                admin: table,
-                stores,
-                leases: Arc::new(self.groups(wire)),
-                live: Arc::new(FakeLiveControl::new()),
-                clock,
-                observer: Arc::new(Unobserved),
-                stop: StopFlag::default(),
+                log: LogDeps {
+                    describer: table.clone(),
+                    stores,
+                    leases: Arc::new(self.groups(wire)),
+                    live: Arc::new(FakeLiveControl::new()),
+                    clock,
+                    observer: Arc::new(Unobserved),
+                    stop: StopFlag::default(),
+                },
             },
         }
     }

@@ -8,8 +8,7 @@ use highwater_domain::object_store::Stores;
 use highwater_domain::table::TableDescriber;
 use highwater_lease::{Leases, Settings};
 use highwater_steps::deps::Unobserved;
-use highwater_steps::{LeaseGroups, LiveDeps, StopFlag};
-use highwater_testkit::fake_admin::FakeAdmin;
+use highwater_steps::{LeaseGroups, LiveDeps, LogDeps, StopFlag};
 use highwater_testkit::fake_live_control::FakeLiveControl;
 use highwater_testkit::simulation::{
     Nastiness, RowTable, SimTable, SimTime, SimTrace, Trouble, Wire,
@@ -46,17 +45,18 @@ pub fn without_stream(
     let trace = SimTrace::off(time);
     LiveDeps {
         streams: Arc::new(SimTable::new("orders", trace, time, 1, Nastiness::CALM)),
-        describer,
-        admin: Arc::new(FakeAdmin::new()),
-        stores,
-        leases: Arc::new(Groups {
-            rows: Arc::default(),
-            wire: calm_wire(time),
-            time,
-        }),
-        live: Arc::new(FakeLiveControl::new()),
-        clock,
-        observer: Arc::new(Unobserved),
-        stop: StopFlag::default(),
+        log: LogDeps {
+            describer,
+            stores,
+            leases: Arc::new(Groups {
+                rows: Arc::default(),
+                wire: calm_wire(time),
+                time,
+            }),
+            live: Arc::new(FakeLiveControl::new()),
+            clock,
+            observer: Arc::new(Unobserved),
+            stop: StopFlag::default(),
+        },
     }
 }

@@ -21,7 +21,7 @@ use highwater_steps::follow::{self, FollowReport, FollowRequest};
 use highwater_steps::shard_rows::ShardRow;
 use highwater_steps::stable_listing::{Patience, stable_listing};
 use highwater_steps::stream_log::StreamLog;
-use highwater_steps::{LeaseGroups, LiveDeps, StepError, StopFlag};
+use highwater_steps::{LeaseGroups, LiveDeps, LogDeps, StepError, StopFlag};
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::simulation::{
     LiveRows, RowTable, SimRecord, SimTable, SimTime, SimTrace, Trouble, Wire,
@@ -93,20 +93,21 @@ impl World {
         let bucket: Arc<dyn ObjectStore> = self.store.clone();
         LiveDeps {
             streams: Mortal::new(&self.table, life),
-            describer: Mortal::new(&self.table, life),
-            admin: self.table.clone(),
-            stores: Mortal::new(&bucket, life),
-            leases: Arc::new(Groups {
-                rows: self.rows.clone(),
-                wire,
-                time,
-                life: life.clone(),
-                seed,
-            }),
-            live: Mortal::new(&self.live, life),
-            clock: time.skewed_clock(self.skew_ms),
-            observer: Arc::new(Unobserved),
-            stop: StopFlag::default(),
+            log: LogDeps {
+                describer: Mortal::new(&self.table, life),
+                stores: Mortal::new(&bucket, life),
+                leases: Arc::new(Groups {
+                    rows: self.rows.clone(),
+                    wire,
+                    time,
+                    life: life.clone(),
+                    seed,
+                }),
+                live: Mortal::new(&self.live, life),
+                clock: time.skewed_clock(self.skew_ms),
+                observer: Arc::new(Unobserved),
+                stop: StopFlag::default(),
+            },
         }
     }
 

@@ -29,7 +29,7 @@ fn stream_over(world: &World, store: Arc<dyn ObjectStore>) -> LogStream {
     let id = LogId::of(&world.table.stream_arn().unwrap(), &folder);
     let writers = deps.leases.group(&id.lease_group(), "reader").unwrap();
     let at = world.table.time().now();
-    LogStream::new(store, place, world.label(), writers, deps.clock, at)
+    LogStream::new(store, place, world.label(), writers, deps.clock.clone(), at)
 }
 
 fn numbers(raw: &[bytes::Bytes]) -> Vec<SequenceNumber> {

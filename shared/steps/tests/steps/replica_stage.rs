@@ -25,7 +25,7 @@ use highwater_steps::replica::plan::{self, PlannedReplica, ReplicaRequest};
 use highwater_steps::replica::{ReplicaDeps, advance};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::{
-    Deps, LiveDeps, RestoreDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup,
+    Deps, LogDeps, RestoreDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup,
 };
 use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_control::FakeControl;
@@ -98,6 +98,7 @@ impl ReplicaStage {
         Deps {
             scanner: self.world.table.clone(),
             describer: self.world.table.clone(),
+            admin: self.world.table.clone(),
             pace: Arc::new(Pace::new(live.clock.clone(), Share::Process)),
             snapshots: SnapshotDeps {
                 stores: live.stores.clone(),
@@ -143,10 +144,10 @@ impl ReplicaStage {
 
     /// The ports of replicas.
     pub fn deps(&self) -> ReplicaDeps {
-        self.deps_over(self.world.deps())
+        self.deps_over(self.world.deps().log)
     }
 
-    pub fn deps_over(&self, live: LiveDeps) -> ReplicaDeps {
+    pub fn deps_over(&self, live: LogDeps) -> ReplicaDeps {
         ReplicaDeps {
             live,
             replicas: self.control.clone(),

@@ -219,7 +219,7 @@ async fn case_52_an_applier_may_die_at_any_call() {
         let mut deaths = 0;
         for nth in 1..400 {
             let span = Life::until(nth, moment);
-            let deps = stage.deps_over(stage.world.mortal(&span, nth));
+            let deps = stage.deps_over(stage.world.mortal(&span, nth).log);
             let request = ApplyRequest {
                 until_idle: true,
                 seed: Some(nth),
@@ -418,7 +418,7 @@ async fn case_68_two_appliers_of_one_log_do_no_harm() {
     }
     stage.world.follow(2 * MINUTE).await;
     let run = |name: &str, seed| {
-        let deps = stage.deps_over(stage.world.mortal(&Life::long(), seed));
+        let deps = stage.deps_over(stage.world.mortal(&Life::long(), seed).log);
         let (live, worker) = (live.clone(), name.to_owned());
         async move {
             let request = ApplyRequest {

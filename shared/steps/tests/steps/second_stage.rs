@@ -34,8 +34,8 @@ use highwater_steps::plan_restore::{self, PlanRestoreInput, PlanRestoreOutput};
 use highwater_steps::restore_request::RestoreRequest;
 use highwater_steps::scatter_log::{self, ScatterInput};
 use highwater_steps::{
-    Deps, LeaseGroups, LiveDeps, RestoreDeps, SnapshotDeps, StepError, StopFlag, finalize_backup,
-    finalize_restore, plan_backup,
+    Deps, LeaseGroups, LiveDeps, LogDeps, RestoreDeps, SnapshotDeps, StepError, StopFlag,
+    finalize_backup, finalize_restore, plan_backup,
 };
 use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_control::FakeControl;
@@ -140,6 +140,7 @@ impl SecondStage {
         let backing_up = Deps {
             scanner: table.clone(),
             describer: table.clone(),
+            admin: table.clone(),
             pace: Arc::new(Pace::new(time.clock(), Share::Process)),
             live: live(&table, stores()),
             snapshots: SnapshotDeps {
@@ -398,18 +399,19 @@ fn live(table: &Arc<SimTable>, stores: Arc<OneStore>) -> LiveDeps {
     let wire = Wire::new("worker", 1, Trouble::NONE, SimTrace::off(time));
     LiveDeps {
         streams: table.clone(),
-        describer: table.clone(),
-        admin: table.clone(),
-        stores,
-        leases: Arc::new(Groups {
-            rows: Arc::default(),
-            wire: wire.clone(),
-            time,
-        }),
-        live: Arc::new(WiredLive::new(&Arc::new(LiveRows::new(time)), &wire)),
-        clock: time.clock(),
-        observer: Arc::new(Unobserved),
-        stop: StopFlag::default(),
+        log: LogDeps {
+            describer: table.clone(),
+            stores,
+            leases: Arc::new(Groups {
+                rows: Arc::default(),
+                wire: wire.clone(),
+                time,
+            }),
+            live: Arc::new(WiredLive::new(&Arc::new(LiveRows::new(time)), &wire)),
+            clock: time.clock(),
+            observer: Arc::new(Unobserved),
+            stop: StopFlag::default(),
+        },
     }
 }
 

@@ -25,6 +25,7 @@ use highwater_steps::scan_segment::ScanInput;
 use highwater_steps::{
     Deps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup, scan_segment,
 };
+use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_control::FakeControl;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::fake_table::{FakeTable, string_key};
@@ -91,6 +92,7 @@ impl Stage {
         let deps = Deps {
             scanner: table.clone(),
             describer: table.clone(),
+            admin: Arc::new(FakeAdmin::new()),
             pace: Arc::new(Pace::new(clock.clone(), Share::Process)),
             live,
             snapshots: SnapshotDeps {
