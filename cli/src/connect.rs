@@ -8,12 +8,15 @@ use highwater_domain::control_table::ControlTable;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::layout::Destination;
 use highwater_domain::object_store::{ObjectStore, Stores};
+use highwater_domain::replica_control::ReplicaControl;
 use highwater_domain::restore_control::RestoreControl;
 use highwater_domain::table_plan::TargetPlace;
 use highwater_lambda::{KvLeaseGroups, SystemClock};
 use highwater_local::{DirectoryStore, EmbeddedDynamoDb};
 use highwater_steps::deps::Unobserved;
+use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::pace::{Pace, Share};
+use highwater_steps::replica::{FeedDeps, ReplicaDeps, ReplicaObserver};
 use highwater_steps::{
     Deps, LiveDeps, LiveObserver, LogDeps, Observer, RestoreDeps, SnapshotDeps, StopFlag,
 };
@@ -245,6 +248,29 @@ pub fn live_deps(
             observer,
             stop,
         },
+    }
+}
+
+/// The ports of replicas of a table whose log is kept by these.
+pub fn replica_deps(
+    clients: &Clients,
+    log: LogDeps,
+    replicas: Arc<dyn ReplicaControl>,
+    restores: Arc<dyn RestoreControl>,
+    observer: Arc<dyn ReplicaObserver>,
+) -> ReplicaDeps {
+    let targets = Arc::new(clients.replica_targets());
+    ReplicaDeps {
+        feed: FeedDeps {
+            live: log,
+            replicas,
+            restores,
+            feeds: targets.clone(),
+            known: KnownFacts::default(),
+            observer,
+        },
+        describer: Arc::new(clients.table_describer()),
+        targets,
     }
 }
 

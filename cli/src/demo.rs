@@ -24,7 +24,6 @@ use highwater_lambda::SystemClock;
 use highwater_local::{EmbeddedDynamoDb, EmbeddedS3, StreamShape};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::follow::FollowReport;
-use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::request::BackupRequest;
 use highwater_steps::restore_request::RestoreRequest;
@@ -201,17 +200,19 @@ impl Stage {
         deps.snapshots.control = accident.clone();
         let restore_deps =
             connect::restore_deps(&clients, &control, None, silent, StopFlag::default());
-        let replica_deps = ReplicaDeps {
-            live: LogDeps {
-                observer: Arc::new(Unobserved),
-                ..deps.live.log.clone()
-            },
-            replicas: restore_deps.replicas.clone(),
-            restores: restore_deps.restores.clone(),
-            targets: Arc::new(clients.replica_targets()),
-            known: KnownFacts::default(),
+        let log = LogDeps {
             observer: Arc::new(Unobserved),
+            ..deps.live.log.clone()
         };
+        let (replicas, restores) = (&restore_deps.replicas, &restore_deps.restores);
+        let unobserved = Arc::new(Unobserved);
+        let replica_deps = connect::replica_deps(
+            &clients,
+            log,
+            replicas.clone(),
+            restores.clone(),
+            unobserved,
+        );
         Ok(Self {
             deps,
             restore_deps,

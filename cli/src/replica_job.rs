@@ -12,7 +12,6 @@ use highwater_domain::ids::TableRef;
 use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
 use highwater_lambda::SystemClock;
 use highwater_steps::follow::{self, FollowReport, FollowRequest};
-use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::replica::apply::{self, ApplyRequest};
 use highwater_steps::replica::sink::Applied;
 use highwater_steps::replica::{ReplicaDeps, advance, load};
@@ -49,14 +48,10 @@ impl ReplicaJob {
     ) -> Result<Self, CliError> {
         let job = LiveJob::open(global, console, sharing, progress.follow.clone(), stop).await?;
         let clients = Clients::connect(&connect::settings(global)).await?;
-        let deps = ReplicaDeps {
-            live: job.deps.log.clone(),
-            replicas: Arc::new(job.control().live().clone()),
-            restores: job.control().restores.clone(),
-            targets: Arc::new(clients.replica_targets()),
-            known: KnownFacts::default(),
-            observer: progress,
-        };
+        let replicas = Arc::new(job.control().live().clone());
+        let restores = job.control().restores.clone();
+        let log = job.deps.log.clone();
+        let deps = connect::replica_deps(&clients, log, replicas, restores, progress);
         Ok(Self { deps, job })
     }
 
@@ -70,7 +65,7 @@ impl ReplicaJob {
         if table.as_str().starts_with("arn:") {
             return Ok(table.to_string());
         }
-        let described = self.deps.live.describer.describe(table.as_str()).await;
+        let described = self.deps.describer.describe(table.as_str()).await;
         let described = described.map_err(StepError::Table)?;
         let arn = described.arn().map_err(|source| StepError::Settings {
             table: table.to_string(),

@@ -12,7 +12,7 @@ use highwater_steps::apply_log::{ApplyLogReport, ReplicaReport};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::replica::plan::{self, ReplicaRequest};
-use highwater_steps::replica::{ReplicaDeps, load};
+use highwater_steps::replica::{FeedDeps, ReplicaDeps, load};
 use highwater_testkit::canonical::canonical;
 use highwater_testkit::clients;
 use highwater_testkit::fake_table::{scan_request, scan_segment};
@@ -107,13 +107,18 @@ pub async fn replica_deps(account: &Account) -> ReplicaDeps {
     let clients = account.clients().await;
     let control = Arc::new(clients.control_table(CONTROL_TABLE));
     let stores = Arc::new(S3Stores(clients.clone()));
+    let targets = Arc::new(clients.replica_targets());
     ReplicaDeps {
-        live: log_deps(&clients, CONTROL_TABLE, stores, Arc::new(Unobserved)),
-        replicas: control.clone(),
-        restores: control,
-        targets: Arc::new(clients.replica_targets()),
-        known: KnownFacts::default(),
-        observer: Arc::new(Unobserved),
+        feed: FeedDeps {
+            live: log_deps(&clients, CONTROL_TABLE, stores, Arc::new(Unobserved)),
+            replicas: control.clone(),
+            restores: control,
+            feeds: targets.clone(),
+            known: KnownFacts::default(),
+            observer: Arc::new(Unobserved),
+        },
+        describer: Arc::new(clients.table_describer()),
+        targets,
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_domain::failure::Failure;
-use highwater_domain::fence_tables::FenceTables;
 use highwater_domain::fenced_writer::FencedWriter;
 use highwater_domain::replica::FenceMode;
 use highwater_domain::replica_control::ReplicaControl;
-use highwater_domain::replica_targets::{ReplicaTargets, TargetAccess, TargetPorts};
+use highwater_domain::replica_targets::{
+    FeedPorts, FeedTargets, ReplicaTargets, TargetAccess, TargetPorts,
+};
 use highwater_domain::table_plan::TargetPlace;
 use highwater_domain::table_writer::TableWriter;
 use highwater_lease::Leases;
@@ -18,9 +19,9 @@ use highwater_steps::deps::Unobserved;
 use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::live_deps::{LeaseGroups, LogDeps};
 use highwater_steps::pace::{Pace, Share};
-use highwater_steps::replica::ReplicaDeps;
 use highwater_steps::replica::apply::ApplyRequest;
 use highwater_steps::replica::plan::ReplicaRequest;
+use highwater_steps::replica::{FeedDeps, ReplicaDeps};
 use highwater_steps::restore_deps::RestoreDeps;
 use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_importer::FakeImporter;
@@ -150,16 +151,21 @@ impl ReplicaWorld {
             }),
             ..worker.live().log
         };
+        let targets = Arc::new(Targets {
+            world: self.clone(),
+            worker: worker.clone(),
+        });
         ReplicaDeps {
-            live,
-            replicas: self.lying(self.replicas(worker)),
-            restores: Arc::new(Wired::new(&self.world.control, &worker.wire)),
-            targets: Arc::new(Targets {
-                world: self.clone(),
-                worker: worker.clone(),
-            }),
-            known: KnownFacts::default(),
-            observer: Arc::new(Tally(Arc::clone(&self.watched))),
+            feed: FeedDeps {
+                live,
+                replicas: self.lying(self.replicas(worker)),
+                restores: Arc::new(Wired::new(&self.world.control, &worker.wire)),
+                feeds: targets.clone(),
+                known: KnownFacts::default(),
+                observer: Arc::new(Tally(Arc::clone(&self.watched))),
+            },
+            describer: Arc::new(Wired::new(&self.world.table, &worker.wire)),
+            targets,
         }
     }
 
@@ -202,20 +208,34 @@ struct Targets {
     worker: Worker,
 }
 
+impl Targets {
+    fn writer(&self) -> Arc<dyn FencedWriter> {
+        let wire = &self.worker.wire;
+        let writer: Arc<dyn FencedWriter> = Arc::new(Wired::new(&self.world.watched, wire));
+        match self.world.mutation {
+            Some(mutation) => Arc::new(Wrong::new(writer, mutation)),
+            None => writer,
+        }
+    }
+}
+
+#[async_trait]
+impl FeedTargets for Targets {
+    async fn open_feed(&self, _access: &TargetAccess) -> Result<FeedPorts, Failure> {
+        Ok(FeedPorts {
+            writer: self.writer(),
+            describer: Arc::new(Wired::new(&self.world.account, &self.worker.wire)),
+        })
+    }
+}
+
 #[async_trait]
 impl ReplicaTargets for Targets {
     async fn open(&self, _access: &TargetAccess) -> Result<TargetPorts, Failure> {
-        let wire = &self.worker.wire;
-        let account = Arc::new(Wired::new(&self.world.account, wire));
-        let writer: Arc<dyn FencedWriter> = Arc::new(Wired::new(&self.world.watched, wire));
-        let writer = match self.world.mutation {
-            Some(mutation) => Arc::new(Wrong::new(writer, mutation)),
-            None => writer,
-        };
-        let fences: Arc<dyn FenceTables> = account.clone();
+        let account = Arc::new(Wired::new(&self.world.account, &self.worker.wire));
         Ok(TargetPorts {
-            writer,
-            fences,
+            writer: self.writer(),
+            fences: account.clone(),
             describer: account.clone(),
             scanner: account.clone(),
             reader: account,

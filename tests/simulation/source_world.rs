@@ -14,6 +14,7 @@ use highwater_domain::fenced_writer::{
 use highwater_domain::table_writer::WriteOp;
 use highwater_source::{Checkpoints, MemoryCheckpoints, OnePlace, Ports};
 use highwater_testkit::simulation::Wire;
+use highwater_testkit::simulation::Wired;
 
 use super::world::Worker;
 
@@ -56,7 +57,7 @@ pub fn ports(worker: &Worker, place: &Arc<MemoryCheckpoints>) -> Ports {
     };
     Ports {
         scanner: worker.scanner(),
-        describer: live.log.describer,
+        describer: Arc::new(Wired::new(&worker.world.table, &worker.wire)),
         streams: live.streams,
         leases: live.log.leases,
         checkpoints: Arc::new(OnePlace(Arc::new(checkpoints))),

@@ -12,7 +12,7 @@ use highwater_steps::replica::apply::{self, ApplyReport, ApplyRequest};
 use highwater_steps::replica::plan::{self, ReplicaRequest};
 use highwater_steps::replica::sink::Applied;
 use highwater_steps::replica::{ReplicaDeps, advance, load};
-use highwater_steps::{LogDeps, RestoreDeps, StepError, StopFlag};
+use highwater_steps::{RestoreDeps, StepError, StopFlag};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -131,13 +131,8 @@ impl Replica {
 
     fn feed(deps: ReplicaDeps, record: ReplicaRecord) -> Self {
         let stop = StopFlag::default();
-        let deps = ReplicaDeps {
-            live: LogDeps {
-                stop: stop.clone(),
-                ..deps.live
-            },
-            ..deps
-        };
+        let mut deps = deps;
+        deps.feed.live.stop = stop.clone();
         let request = ApplyRequest {
             survey_every: Duration::from_millis(500),
             ..ApplyRequest::default()

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use highwater_domain::failure::Failure;
 use highwater_domain::load_targets::{LoadPorts, LoadTargets};
-use highwater_domain::replica_targets::{ReplicaTargets, TargetAccess, TargetPorts};
+use highwater_domain::replica_targets::{
+    FeedPorts, FeedTargets, ReplicaTargets, TargetAccess, TargetPorts,
+};
 use highwater_domain::table_plan::TargetPlace;
 
 use crate::Clients;
@@ -46,6 +48,17 @@ impl DynamoTargets {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TargetAccess, Clients>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl FeedTargets for DynamoTargets {
+    async fn open_feed(&self, access: &TargetAccess) -> Result<FeedPorts, Failure> {
+        let clients = self.clients(access)?;
+        Ok(FeedPorts {
+            writer: Arc::new(clients.fenced_writer()),
+            describer: Arc::new(clients.table_describer()),
+        })
     }
 }
 

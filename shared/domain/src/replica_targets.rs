@@ -11,7 +11,7 @@ use crate::fenced_writer::FencedWriter;
 use crate::item_reader::ItemReader;
 use crate::replica::ReplicaRecord;
 use crate::scan::TableScanner;
-use crate::table::TableDescriber;
+use crate::table::{TableDescriber, TableLook};
 
 /// Where a replica is, and as whom it is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,6 +59,22 @@ pub struct TargetPorts {
     pub scanner: Arc<dyn TableScanner>,
     /// Reads single items of it.
     pub reader: Arc<dyn ItemReader>,
+}
+
+/// What feeding a replica takes of its table.
+#[derive(Clone, Debug)]
+pub struct FeedPorts {
+    /// Writes it.
+    pub writer: Arc<dyn FencedWriter>,
+    /// Tells whether it is still the same.
+    pub describer: Arc<dyn TableLook>,
+}
+
+/// Reaches tables of other regions and accounts, to feed them.
+#[async_trait]
+pub trait FeedTargets: Debug + Send + Sync {
+    /// The ports of a table that is reached like this. Implementations keep what they have opened.
+    async fn open_feed(&self, access: &TargetAccess) -> Result<FeedPorts, Failure>;
 }
 
 /// Reaches tables of other regions and accounts.

@@ -1,6 +1,7 @@
 //! A table's settings, as `table.json` keeps them.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -225,6 +226,53 @@ pub trait TableDescriber: Debug + Send + Sync {
     async fn table_id(&self, table: &str) -> Result<Option<String>, Failure> {
         Ok(self.describe(table).await?.table_id().map(str::to_owned))
     }
+}
+
+#[async_trait]
+impl<T: TableDescriber + ?Sized> TableDescriber for Arc<T> {
+    async fn describe(&self, table: &str) -> Result<TableSettings, Failure> {
+        T::describe(self, table).await
+    }
+
+    async fn description(&self, table: &str) -> Result<Value, Failure> {
+        T::description(self, table).await
+    }
+
+    async fn table_id(&self, table: &str) -> Result<Option<String>, Failure> {
+        T::table_id(self, table).await
+    }
+}
+
+/// Looks at a table by `DescribeTable` alone. Whoever does no more than that holds no code for the other calls of a [`TableDescriber`],
+/// each of which is one.
+#[async_trait]
+pub trait TableLook: Debug + Send + Sync {
+    /// As [`TableDescriber::description`].
+    async fn description(&self, table: &str) -> Result<Value, Failure>;
+
+    /// As [`TableDescriber::table_id`].
+    async fn table_id(&self, table: &str) -> Result<Option<String>, Failure>;
+}
+
+#[async_trait]
+impl<T: TableDescriber + ?Sized> TableLook for T {
+    async fn description(&self, table: &str) -> Result<Value, Failure> {
+        TableDescriber::description(self, table).await
+    }
+
+    async fn table_id(&self, table: &str) -> Result<Option<String>, Failure> {
+        TableDescriber::table_id(self, table).await
+    }
+}
+
+/// The ARN in a table's description.
+///
+/// # Errors
+/// If there is none.
+pub fn arn_of(description: &Value) -> Result<&str, SettingsError> {
+    let field = "TableArn";
+    let arn = description.get(field).and_then(Value::as_str);
+    arn.ok_or(SettingsError { field })
 }
 
 #[cfg(test)]

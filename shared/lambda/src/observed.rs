@@ -17,7 +17,7 @@ use highwater_domain::shard::ShardId;
 use highwater_domain::snapshot::PartRow;
 use highwater_steps::consume_stream::ConsumeDeps;
 use highwater_steps::replica::sink::Applied;
-use highwater_steps::replica::{ReplicaDeps, ReplicaObserver};
+use highwater_steps::replica::{FeedDeps, ReplicaObserver};
 use highwater_steps::{
     Deps, JobEnd, LiveDeps, LiveObserver, LogDeps, Observer, RestoreDeps, SnapshotDeps,
 };
@@ -293,7 +293,7 @@ impl Observed for ConsumeDeps {
     }
 }
 
-impl Observed for ReplicaDeps {
+impl Observed for FeedDeps {
     fn observed_by(self, observer: &Arc<InvocationObserver>) -> Self {
         Self {
             live: self.live.observed_by(observer),

@@ -16,7 +16,7 @@ use highwater_steps::deps::Unobserved;
 use highwater_steps::known_facts::KnownFacts;
 use highwater_steps::live_deps::{LiveDeps, LiveObserver, LogDeps};
 use highwater_steps::pace::{Pace, Share};
-use highwater_steps::replica::ReplicaDeps;
+use highwater_steps::replica::FeedDeps;
 use highwater_steps::{Deps, ErrorName, RestoreDeps, SnapshotDeps, StepError, StopFlag};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde::Serialize;
@@ -138,16 +138,16 @@ pub fn start_consume() -> Result<ConsumeDeps, StartError> {
 }
 
 /// Sets up logging and builds the ports of replicas from the environment. Once per sandbox.
-pub fn start_replicas() -> Result<ReplicaDeps, StartError> {
+pub fn start_replicas() -> Result<FeedDeps, StartError> {
     let (clients, config) = connect()?;
     let control = Arc::new(clients.control_table(&config.control_table));
     let stores = Arc::new(S3Stores(clients.clone()));
     let observer = Arc::new(LoggingObserver);
-    Ok(ReplicaDeps {
+    Ok(FeedDeps {
         live: log_deps(&clients, &config.control_table, stores, observer),
         replicas: control.clone(),
         restores: control,
-        targets: Arc::new(clients.replica_targets()),
+        feeds: Arc::new(clients.replica_targets()),
         known: KnownFacts::default(),
         observer: Arc::new(Unobserved),
     })

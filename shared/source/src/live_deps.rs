@@ -24,7 +24,7 @@ pub(crate) fn deps_watched<T>(core: &Core<T>, watch: Arc<LossWatch>, stop: StopF
     LiveDeps {
         streams: Arc::clone(&ports.streams),
         log: LogDeps {
-            describer: Arc::clone(&ports.describer),
+            describer: Arc::new(Arc::clone(&ports.describer)),
             stores: Arc::new(NoLog),
             leases: Arc::clone(&ports.leases),
             live: Arc::new(NoLog),

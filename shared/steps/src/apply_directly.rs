@@ -17,7 +17,7 @@ use highwater_domain::log_place::UNPLACED;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl;
-use highwater_domain::replica_targets::{ReplicaTargets, TargetAccess};
+use highwater_domain::replica_targets::{FeedTargets, TargetAccess};
 use highwater_domain::sequence_number::ShardOrdinal;
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_arn::StreamArn;
@@ -49,7 +49,7 @@ const MOST_SHARDS: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct DirectApply {
     replicas: Arc<dyn ReplicaControl>,
-    targets: Arc<dyn ReplicaTargets>,
+    targets: Arc<dyn FeedTargets>,
     observer: Arc<dyn ReplicaObserver>,
     known: Arc<Mutex<Known>>,
 }
@@ -77,7 +77,7 @@ impl DirectApply {
     #[must_use]
     pub fn new(
         replicas: Arc<dyn ReplicaControl>,
-        targets: Arc<dyn ReplicaTargets>,
+        targets: Arc<dyn FeedTargets>,
         observer: Arc<dyn ReplicaObserver>,
     ) -> Self {
         Self {
@@ -184,7 +184,7 @@ impl DirectApply {
         let Some(ordinal) = self.ordinal(store.as_ref(), batch, &record.id).await? else {
             return Ok(false);
         };
-        let target = self.targets.open(&TargetAccess::from(record)).await;
+        let target = self.targets.open_feed(&TargetAccess::from(record)).await;
         let target = target.map_err(StepError::Table)?;
         let log = batch.destination.place(batch.stream.table());
         let refused = RefusedPlace::new(store, &log, &record.id);

@@ -6,11 +6,12 @@ use highwater_domain::budget::Budget;
 use highwater_domain::ids::TableRef;
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::replica::{Phase, ReplicaId, ReplicaRecord};
+use highwater_domain::table::arn_of;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StepError;
 use crate::replica::apply::{self, ApplyReport, ApplyRequest};
-use crate::replica::{ReplicaDeps, load, plan};
+use crate::replica::{FeedDeps, load, plan};
 
 /// What a deployment applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl ReplicaReport {
 /// One replica's failure does not keep the others waiting: it is the answer once they are done. With several failures the
 /// answer is the first, and the log has them all.
 pub async fn run(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     scope: &ApplyScope,
     event: &ApplyEvent,
     budget: Budget,
@@ -152,7 +153,7 @@ pub async fn run(
 }
 
 async fn feed(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     scope: &ApplyScope,
     record: ReplicaRecord,
     budget: Budget,
@@ -185,13 +186,13 @@ fn meant(scope: &ApplyScope, event: &ApplyEvent) -> Result<Vec<TableRef>, StepEr
     parsed.collect()
 }
 
-async fn replicas(deps: &ReplicaDeps, table: &TableRef) -> Result<Vec<ReplicaRecord>, StepError> {
+async fn replicas(deps: &FeedDeps, table: &TableRef) -> Result<Vec<ReplicaRecord>, StepError> {
     let arn = if table.as_str().starts_with("arn:") {
         table.to_string()
     } else {
-        let described = deps.live.describer.describe(table.as_str()).await;
+        let described = deps.live.describer.description(table.as_str()).await;
         let described = described.map_err(StepError::Table)?;
-        let arn = described.arn().map_err(|source| StepError::Settings {
+        let arn = arn_of(&described).map_err(|source| StepError::Settings {
             table: table.to_string(),
             source,
         })?;

@@ -13,7 +13,7 @@ use highwater_domain::mark::UnixSeconds;
 use highwater_domain::object_store::Stores;
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_source::StreamSource;
-use highwater_domain::table::TableDescriber;
+use highwater_domain::table::TableLook;
 use highwater_lease::Leases;
 
 use crate::deps::StopFlag;
@@ -41,7 +41,7 @@ impl Deref for LiveDeps {
 #[derive(Clone, Debug)]
 pub struct LogDeps {
     /// Reads settings.
-    pub describer: Arc<dyn TableDescriber>,
+    pub describer: Arc<dyn TableLook>,
     /// Opens buckets and directories.
     pub stores: Arc<dyn Stores>,
     /// Keeps shards' positions and owners.

@@ -22,6 +22,7 @@ pub mod status;
 pub mod strip;
 
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use highwater_domain::control_table::{Cas, Versioned};
@@ -31,8 +32,9 @@ use highwater_domain::layout::Layout;
 use highwater_domain::log_place::LogPlace;
 use highwater_domain::replica::{FENCE_ATTRIBUTE, FenceMode, ReplicaId, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl;
-use highwater_domain::replica_targets::ReplicaTargets;
+use highwater_domain::replica_targets::{FeedTargets, ReplicaTargets};
 use highwater_domain::restore_control::RestoreControl;
+use highwater_domain::table::TableDescriber;
 
 use crate::error::StepError;
 use crate::known_facts::KnownFacts;
@@ -40,17 +42,36 @@ use crate::live_deps::LogDeps;
 
 pub(crate) use loading::{AnsweredWriter, Loading};
 
-/// The ports of replicas.
+/// The ports of replicas. Who makes one, or lets it go, also feeds it, so this stands for its [`FeedDeps`] wherever those do.
 #[derive(Clone, Debug)]
 pub struct ReplicaDeps {
-    /// The ports of the source and its log.
+    /// Feeds them.
+    pub feed: FeedDeps,
+    /// Reads the source's settings.
+    pub describer: Arc<dyn TableDescriber>,
+    /// Reaches their tables.
+    pub targets: Arc<dyn ReplicaTargets>,
+}
+
+impl Deref for ReplicaDeps {
+    type Target = FeedDeps;
+
+    fn deref(&self) -> &FeedDeps {
+        &self.feed
+    }
+}
+
+/// The ports that feed replicas.
+#[derive(Clone, Debug)]
+pub struct FeedDeps {
+    /// The ports of the source's log.
     pub live: LogDeps,
     /// Keeps replicas' records.
     pub replicas: Arc<dyn ReplicaControl>,
     /// Keeps the restores that load them.
     pub restores: Arc<dyn RestoreControl>,
     /// Reaches their tables.
-    pub targets: Arc<dyn ReplicaTargets>,
+    pub feeds: Arc<dyn FeedTargets>,
     /// What this process knows of their logs.
     pub known: KnownFacts,
     /// Is told of progress.
@@ -105,7 +126,7 @@ pub fn place_of(log: &LogPlace, id: &ReplicaId) -> LogPlace {
 
 /// The record of a replica that must exist.
 pub async fn load(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     source_arn: &str,
     id: &ReplicaId,
 ) -> Result<Versioned<ReplicaRecord>, StepError> {
@@ -116,7 +137,7 @@ pub async fn load(
 
 /// Changes the record until nobody comes between. `change` gets the latest one; what it gives back unchanged is not written.
 pub async fn update(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     source_arn: &str,
     id: &ReplicaId,
     change: impl Fn(&ReplicaRecord) -> Result<ReplicaRecord, StepError> + Send + Sync,

@@ -4,7 +4,7 @@ use highwater_domain::ids::UnixMillis;
 use highwater_domain::replica::{Phase, PhaseError, ReplicaRecord};
 use highwater_domain::snapshot::Status;
 
-use super::{ReplicaDeps, update};
+use super::{FeedDeps, update};
 use crate::error::StepError;
 
 /// Where a replica stands, and what it waits for.
@@ -19,7 +19,7 @@ pub struct Advanced {
 }
 
 /// Takes the replica as far as it goes at this moment.
-pub async fn run(deps: &ReplicaDeps, record: ReplicaRecord) -> Result<Advanced, StepError> {
+pub async fn run(deps: &FeedDeps, record: ReplicaRecord) -> Result<Advanced, StepError> {
     let mut record = record;
     let advanced = |record, quiet_at, load| Advanced {
         record,
@@ -68,7 +68,7 @@ pub async fn run(deps: &ReplicaDeps, record: ReplicaRecord) -> Result<Advanced, 
 
 /// Puts on record that a replica cannot go on.
 pub async fn fail(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     record: &ReplicaRecord,
     why: &str,
 ) -> Result<ReplicaRecord, StepError> {

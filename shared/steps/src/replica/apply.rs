@@ -13,12 +13,13 @@ use highwater_domain::log_facts::{LOG_FACTS_VERSION, StreamFacts};
 use highwater_domain::log_place::LogPlace;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::replica::{Phase, ReplicaRecord};
-use highwater_domain::replica_targets::{TargetAccess, TargetPorts};
+use highwater_domain::replica_targets::TargetAccess;
+use highwater_domain::table::TableLook;
 use highwater_lease::Leases;
 
 use super::refused::{RefusedPlace, log_of};
 use super::sink::{Applied, ReplicaSinks, ReplicaWriter};
-use super::{ReplicaDeps, advance, handoff, load, place_of, standing};
+use super::{FeedDeps, advance, handoff, load, place_of, standing};
 use crate::deps::StopFlag;
 use crate::error::StepError;
 use crate::follow::worker_name;
@@ -74,7 +75,7 @@ pub struct ApplyReport {
 /// # Errors
 /// [`StepError::ReplicaFailed`] where the replica is not live or cannot go on; what no further try can help.
 pub async fn run(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     record: &ReplicaRecord,
     request: &ApplyRequest,
     budget: Budget,
@@ -88,8 +89,9 @@ pub async fn run(
         });
     }
     let access = TargetAccess::from(record);
-    let target = deps.targets.open(&access).await.map_err(StepError::Table)?;
-    check_target(record, &target).await?;
+    let target = deps.feeds.open_feed(&access).await;
+    let target = target.map_err(StepError::Table)?;
+    check_target(record, target.describer.as_ref()).await?;
     let mut random = request
         .seed
         .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
@@ -118,10 +120,10 @@ pub async fn run(
 /// The target must be the table that was loaded.
 pub(super) async fn check_target(
     record: &ReplicaRecord,
-    target: &TargetPorts,
+    target: &(impl TableLook + ?Sized),
 ) -> Result<(), StepError> {
     let name = record.target.as_str();
-    let found = target.describer.table_id(name).await;
+    let found = TableLook::table_id(target, name).await;
     let found = found.map_err(StepError::Table)?;
     if record.target_table_id.is_none() || found == record.target_table_id {
         return Ok(());
@@ -146,7 +148,7 @@ struct Feed {
 
 impl Feed {
     fn open(
-        deps: &ReplicaDeps,
+        deps: &FeedDeps,
         record: &ReplicaRecord,
         handoff: &Handoff,
         worker: &str,
@@ -202,7 +204,7 @@ impl Feed {
 
 /// One run of a replica's feeding.
 struct Feeding<'a> {
-    deps: &'a ReplicaDeps,
+    deps: &'a FeedDeps,
     feed: &'a Feed,
     record: &'a ReplicaRecord,
     writer: &'a ReplicaWriter,
@@ -312,7 +314,7 @@ impl Feeding<'_> {
 
 /// The record as it stands, taken as far as it goes, and applied if it is live.
 pub async fn advance_and_apply(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     record: ReplicaRecord,
     request: &ApplyRequest,
     budget: Budget,

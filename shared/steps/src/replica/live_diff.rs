@@ -18,7 +18,7 @@ use super::recheck::{
     Divergence, Found, Recheck, RecheckObserver, RecheckOptions, Rechecked, require_live,
 };
 use super::refused::log_of;
-use super::{ReplicaDeps, load, sides};
+use super::{FeedDeps, load, sides};
 use crate::compare::{CompareObserver, CompareOptions, Comparison, SpillLimits, Totals, compare};
 use crate::error::StepError;
 use crate::paced_reader::PacedReader;
@@ -114,7 +114,7 @@ impl LiveDiffReport {
 /// # Errors
 /// [`StepError::ReplicaFailed`] if it is not live, or one of the tables is not the one that was replicated.
 pub async fn run(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     record: &ReplicaRecord,
     tables: LiveTables,
     request: &LiveDiffRequest,
@@ -122,7 +122,7 @@ pub async fn run(
 ) -> Result<LiveDiffReport, StepError> {
     let known = load(deps, &record.source_arn, &record.id).await?.value;
     require_live(record, &known)?;
-    check_target(&known, &tables.target).await?;
+    check_target(&known, tables.target.describer.as_ref()).await?;
     check_source(deps, &known).await?;
     let reader = PacedReader::new(tables.reader, tables.source.pace());
     let of_target = PacedReader::new(tables.target.reader.clone(), tables.replica.pace());
@@ -156,7 +156,7 @@ pub async fn run(
 }
 
 /// The source must be the table that was replicated.
-async fn check_source(deps: &ReplicaDeps, record: &ReplicaRecord) -> Result<(), StepError> {
+async fn check_source(deps: &FeedDeps, record: &ReplicaRecord) -> Result<(), StepError> {
     let name = record.source.as_str();
     let found = deps.live.describer.table_id(name).await;
     let found = found.map_err(StepError::Table)?;
@@ -171,7 +171,7 @@ async fn check_source(deps: &ReplicaDeps, record: &ReplicaRecord) -> Result<(), 
 
 /// How it is known that the log has everything up to this second.
 async fn grade_at(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     record: &ReplicaRecord,
     at: Option<UnixSeconds>,
 ) -> Result<Option<Grade>, StepError> {

@@ -18,9 +18,9 @@ use highwater_domain::table::TableSettings;
 use highwater_domain::table_plan::TableOverrides;
 use serde::{Deserialize, Serialize};
 
-use super::ReplicaDeps;
 use super::checks::{check_existing, check_snapshot, existing};
 use super::handoff::{self, HandedOver};
+use super::{FeedDeps, ReplicaDeps};
 use crate::error::StepError;
 use crate::restore_request::RestoreRequest;
 
@@ -106,7 +106,7 @@ pub async fn plan(
     now: UnixMillis,
 ) -> Result<PlannedReplica, StepError> {
     request.log.parse::<Destination>()?;
-    let source = deps.live.describer.describe(request.source.as_str()).await;
+    let source = deps.describer.describe(request.source.as_str()).await;
     let source = source.map_err(StepError::Table)?;
     let access = TargetAccess {
         region: request.target_region.clone(),
@@ -294,11 +294,12 @@ async fn create(deps: &ReplicaDeps, record: &ReplicaRecord) -> Result<ReplicaRec
 
 /// Notes the table that a load has made or filled: another one later is not the replica's.
 pub async fn note_target(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     record: &ReplicaRecord,
 ) -> Result<ReplicaRecord, StepError> {
     let access = TargetAccess::from(record);
-    let target = deps.targets.open(&access).await.map_err(StepError::Table)?;
+    let target = deps.feeds.open_feed(&access).await;
+    let target = target.map_err(StepError::Table)?;
     let found = target.describer.table_id(record.target.as_str()).await;
     let found = found.map_err(StepError::Table)?;
     super::update(deps, &record.source_arn, &record.id, |latest| {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::mend::{Mended, Mending};
 use super::recheck_items::{Items, patiently};
-use super::{ReplicaDeps, fenced_table, load};
+use super::{FeedDeps, fenced_table, load};
 use crate::error::StepError;
 
 /// Batches of keys that are looked at at once.
@@ -92,7 +92,7 @@ impl RecheckObserver for crate::deps::Unobserved {}
 #[derive(Clone, Debug)]
 pub struct Recheck<'a> {
     /// The ports of replicas.
-    pub deps: &'a ReplicaDeps,
+    pub deps: &'a FeedDeps,
     /// The replica.
     pub record: &'a ReplicaRecord,
     /// Reads items of the source.

@@ -8,7 +8,7 @@ use highwater_domain::replica::ReplicaRecord;
 use highwater_domain::shard::ShardId;
 use highwater_lease::Leases;
 
-use super::{ReplicaDeps, update};
+use super::{FeedDeps, update};
 use crate::error::StepError;
 use crate::shard_rows::{self, ShardRow};
 
@@ -16,7 +16,7 @@ type Rows = BTreeMap<ShardId, ShardRow>;
 
 /// Finds how far the replica is, and puts it on record, with how many records it has refused. Neither ever goes back.
 pub(crate) async fn publish(
-    deps: &ReplicaDeps,
+    deps: &FeedDeps,
     record: &ReplicaRecord,
     log: &LogId,
     writers: &Leases,

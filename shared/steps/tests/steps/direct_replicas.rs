@@ -18,7 +18,7 @@ use highwater_domain::log_place::LogPlace;
 use highwater_domain::object_store::{NewObject, ObjectStore as _};
 use highwater_domain::replica::{FenceMode, Phase, ReplicaId, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl;
-use highwater_domain::replica_targets::{ReplicaTargets, TargetAccess, TargetPorts};
+use highwater_domain::replica_targets::{FeedPorts, FeedTargets, TargetAccess};
 use highwater_domain::sequence_number::ShardOrdinal;
 use highwater_domain::shard::Shard;
 use highwater_steps::apply_directly::DirectApply;
@@ -97,15 +97,11 @@ impl FencedWriter for Target {
 struct Targets(Arc<Target>);
 
 #[async_trait]
-impl ReplicaTargets for Targets {
-    async fn open(&self, _: &TargetAccess) -> Result<TargetPorts, Failure> {
-        let table = FakeTable::new("unused", string_key("id"), 1);
-        Ok(TargetPorts {
+impl FeedTargets for Targets {
+    async fn open_feed(&self, _: &TargetAccess) -> Result<FeedPorts, Failure> {
+        Ok(FeedPorts {
             writer: self.0.clone(),
-            fences: self.0.account.clone(),
             describer: self.0.account.clone(),
-            scanner: Arc::new(table),
-            reader: self.0.account.clone(),
         })
     }
 }

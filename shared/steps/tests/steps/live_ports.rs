@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use highwater_domain::budget::Clock;
 use highwater_domain::object_store::Stores;
-use highwater_domain::table::TableDescriber;
+use highwater_domain::table::TableLook;
 use highwater_lease::{Leases, Settings};
 use highwater_steps::deps::Unobserved;
 use highwater_steps::{LeaseGroups, LiveDeps, LogDeps, StopFlag};
@@ -37,7 +37,7 @@ pub fn calm_wire(time: SimTime) -> Wire {
 
 /// The live side of a table without a stream, as its description says.
 pub fn without_stream(
-    describer: Arc<dyn TableDescriber>,
+    describer: Arc<dyn TableLook>,
     stores: Arc<dyn Stores>,
     clock: Arc<dyn Clock>,
 ) -> LiveDeps {

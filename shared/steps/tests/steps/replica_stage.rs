@@ -12,7 +12,9 @@ use highwater_domain::failure::Failure;
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::replica::{FenceMode, ReplicaRecord};
 use highwater_domain::replica_control::ReplicaControl as _;
-use highwater_domain::replica_targets::{ReplicaTargets, TargetAccess, TargetPorts};
+use highwater_domain::replica_targets::{
+    FeedPorts, FeedTargets, ReplicaTargets, TargetAccess, TargetPorts,
+};
 use highwater_domain::table_plan::TargetPlace;
 use highwater_steps::deps::Unobserved;
 use highwater_steps::finalize_restore::{self, FinalizeRestoreInput};
@@ -22,7 +24,7 @@ use highwater_steps::pace::{Pace, Share};
 use highwater_steps::plan_restore::{self, PlanRestoreInput, PlanRestoreOutput};
 use highwater_steps::replica::apply::{self, ApplyReport, ApplyRequest};
 use highwater_steps::replica::plan::{self, PlannedReplica, ReplicaRequest};
-use highwater_steps::replica::{ReplicaDeps, advance};
+use highwater_steps::replica::{FeedDeps, ReplicaDeps, advance};
 use highwater_steps::request::BackupRequest;
 use highwater_steps::{
     Deps, LogDeps, RestoreDeps, SnapshotDeps, StepError, StopFlag, finalize_backup, plan_backup,
@@ -148,13 +150,18 @@ impl ReplicaStage {
     }
 
     pub fn deps_over(&self, live: LogDeps) -> ReplicaDeps {
+        let targets = Arc::new(OneAccount(self.account.clone()));
         ReplicaDeps {
-            live,
-            replicas: self.control.clone(),
-            restores: self.control.clone(),
-            targets: Arc::new(OneAccount(self.account.clone())),
-            known: KnownFacts::default(),
-            observer: Arc::new(Unobserved),
+            feed: FeedDeps {
+                live,
+                replicas: self.control.clone(),
+                restores: self.control.clone(),
+                feeds: targets.clone(),
+                known: KnownFacts::default(),
+                observer: Arc::new(Unobserved),
+            },
+            describer: self.world.table.clone(),
+            targets,
         }
     }
 
@@ -280,6 +287,16 @@ impl ReplicaStage {
 /// Every table is in one account.
 #[derive(Debug)]
 struct OneAccount(Arc<FakeAdmin>);
+
+#[async_trait]
+impl FeedTargets for OneAccount {
+    async fn open_feed(&self, _access: &TargetAccess) -> Result<FeedPorts, Failure> {
+        Ok(FeedPorts {
+            writer: self.0.clone(),
+            describer: self.0.clone(),
+        })
+    }
+}
 
 #[async_trait]
 impl ReplicaTargets for OneAccount {
