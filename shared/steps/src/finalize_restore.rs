@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::apply_settings::{self, Applied};
 use crate::deps::JobEnd;
 use crate::error::StepError;
-use crate::finalize_backup::FailureInput;
+use crate::failure_input::FailureInput;
 use crate::materialize;
 use crate::overlay::overlay_files;
 use crate::plan_restore::PlanRestoreInput;

@@ -44,6 +44,7 @@ pub mod dump_parts;
 pub mod dyndump_info;
 pub mod error;
 mod error_name;
+pub mod failure_input;
 pub mod finalize_backup;
 pub mod finalize_restore;
 pub mod fold_log;

@@ -3,6 +3,8 @@
 //! So that whoever reads streams can read logs: any number of replicas from one log, and the stream itself has one reader. A shard is
 //! given out as far as its lease says, because what lies behind that is not known to be complete.
 
+mod at;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +32,8 @@ use crate::known_facts::KnownFacts;
 use crate::log_index::{LogIndex, visit_objects};
 use crate::shard_records::{ShardObject, ShardRecords};
 use crate::shard_rows::lease_of;
+
+use at::At;
 
 /// Bytes of records that are kept for the next answers about a shard.
 const AHEAD_BYTES: usize = 4 << 20;
@@ -344,65 +348,5 @@ fn listed(shard: LogShard) -> Shard {
         // An empty shard ends where it starts.
         end: shard.end.map(|end| end.last.unwrap_or(start)),
         ..shard.facts.shard
-    }
-}
-
-/// A place in a shard, as iterators spell it: `<shard>@<number>` or `<shard>><number>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct At {
-    shard: ShardId,
-    number: SequenceNumber,
-    after: bool,
-}
-
-impl At {
-    fn new(shard: &ShardId, number: &SequenceNumber, after: bool) -> Self {
-        Self {
-            shard: shard.clone(),
-            number: number.clone(),
-            after,
-        }
-    }
-
-    fn number(&self) -> &SequenceNumber {
-        &self.number
-    }
-
-    fn after(&self) -> Option<SequenceNumber> {
-        self.after.then(|| self.number.clone())
-    }
-
-    /// Whether something that is known to be complete may lie behind this place.
-    fn is_before(&self, known: &Known) -> bool {
-        match known {
-            Known::Nothing => false,
-            Known::Until(last) if self.after => *last > self.number,
-            Known::Until(last) => *last >= self.number,
-            Known::Whole => true,
-        }
-    }
-}
-
-impl std::fmt::Display for At {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sign = if self.after { '>' } else { '@' };
-        write!(f, "{}{sign}{}", self.shard, self.number)
-    }
-}
-
-impl std::str::FromStr for At {
-    type Err = StreamError;
-
-    fn from_str(text: &str) -> Result<Self, StreamError> {
-        let place = text.find(['>', '@']);
-        let parts = place.and_then(|place| text.split_at_checked(place));
-        let read = parts.and_then(|(shard, number)| {
-            Some(Self {
-                shard: shard.parse().ok()?,
-                after: number.starts_with('>'),
-                number: number.get(1..)?.parse().ok()?,
-            })
-        });
-        read.ok_or_else(|| StreamError::IteratorExpired(text.to_owned()))
     }
 }

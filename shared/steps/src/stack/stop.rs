@@ -24,7 +24,8 @@ use highwater_domain::snapshot::Status;
 use tokio::time::sleep;
 
 use crate::error::{ErrorName, StepError};
-use crate::finalize_backup::{self, FailureInput};
+use crate::failure_input::FailureInput;
+use crate::finalize_backup;
 use crate::finalize_restore::{self, FinalizeRestoreInput};
 use crate::restore_deps::RestoreDeps;
 use crate::stack::{JobId, StackError, StackExecution};

@@ -6,6 +6,7 @@ use crate::stage::*;
 use highwater_domain::budget::Budget;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::snapshot::Status;
+use highwater_steps::failure_input::FailureInput;
 use highwater_steps::{Deps, StepError, finalize_backup, plan_backup};
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::intercepted::Intercepted;
@@ -113,7 +114,7 @@ async fn a_plan_that_broke_off_is_marked_failed_by_its_execution_alone() {
         execution_id: Some("execution-2".into()),
         started_at: Some("2026-01-14T10:18:50.622Z".into()),
         request: Some(request(1)),
-        failure: Some(finalize_backup::FailureInput {
+        failure: Some(FailureInput {
             error: "Internal".into(),
             cause: "x".into(),
         }),
