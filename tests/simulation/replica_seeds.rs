@@ -26,10 +26,7 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         1877,
         "what an assumed mark had said too early was held against the replica again once it was proven",
     ),
-    (
-        4086,
-        "a replica that was behind did not count a shard of its log that it had not met",
-    ),
+    (4086, "the same with another fence, and one shard only"),
     (
         5919,
         "one of a split's two children was hidden from the handoff, and the replica never read it",
