@@ -54,6 +54,8 @@ class Replica:
             told = self._workflows.apply()
             if told is None:
                 killed.append("apply-log: its process was killed")
+                if time.monotonic() > end:
+                    return ["apply-log was killed until the time was up"], killed
                 continue
             refused = [f"{told['refused']} records were refused"] if told["refused"] else []
             differences = refused + difference(wanted, items_of(self.table))
