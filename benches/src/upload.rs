@@ -8,6 +8,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::Incoming;
+use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -42,6 +43,8 @@ pub struct Upload {
     pub bytes: u64,
     /// Of all bytes.
     pub sha256: [u8; 32],
+    /// Of all bytes: the `ETag` that S3 gives them.
+    pub md5: [u8; 16],
     /// Whether the client sent the SHA-256 for S3 to keep.
     pub sha256_sent: bool,
     /// The bytes, if there are no more than were to be kept.
@@ -85,6 +88,7 @@ struct Payload {
     most_kept: u64,
     bytes: u64,
     sha256: Sha256,
+    md5: Md5,
     crc32: crc32fast::Hasher,
     kept: BytesMut,
 }
@@ -95,6 +99,7 @@ impl Payload {
             most_kept,
             bytes: 0,
             sha256: Sha256::new(),
+            md5: Md5::new(),
             crc32: crc32fast::Hasher::new(),
             kept: BytesMut::new(),
         }
@@ -103,6 +108,7 @@ impl Payload {
     fn take(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.sha256.update(bytes);
+        self.md5.update(bytes);
         self.crc32.update(bytes);
         if self.bytes <= self.most_kept {
             self.kept.extend_from_slice(bytes);
@@ -133,6 +139,7 @@ impl Payload {
         Ok(Upload {
             bytes: self.bytes,
             sha256,
+            md5: self.md5.finalize().into(),
             sha256_sent: sent.is_some(),
             body: (self.bytes <= self.most_kept).then(|| Bytes::from(self.kept.to_vec())),
         })

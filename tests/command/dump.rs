@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::encoding::decode_typed;
-use highwater_domain::part::Digests;
 use highwater_testkit::canonical::canonical;
 use highwater_testkit::faults::{Fault, Rule};
 use highwater_testkit::generate::{Generator, KeyShape};
@@ -90,7 +90,7 @@ async fn read_layout(stage: &Stage, prefix: &str) -> (Items, Value) {
         flate2::read::GzDecoder::new(&body[..])
             .read_to_end(&mut part)
             .unwrap();
-        let hash = Digests::of(&part).sha256_hex();
+        let hash = sha256_hex(&part);
         assert_eq!(facts.user_metadata["dyndump-sha256"], hash);
         assert_eq!(facts.user_metadata["dyndump-part"], number.to_string());
         assert_eq!(
@@ -105,10 +105,7 @@ async fn read_layout(stage: &Stage, prefix: &str) -> (Items, Value) {
     let keys = stage.keys().await;
     let ours = keys.iter().filter(|key| key.starts_with(prefix)).count() as u64;
     assert_eq!(ours, parts + 1, "{keys:?}");
-    assert_eq!(
-        metadata["hash_sha256"],
-        Digests::of(chain.as_bytes()).sha256_hex()
-    );
+    assert_eq!(metadata["hash_sha256"], sha256_hex(chain.as_bytes()));
     assert_eq!(metadata["last_hashed"], parts);
     assert_eq!(metadata["uncompressed_bytes"], text.len());
     assert_eq!(metadata["compressed_bytes"], stored);

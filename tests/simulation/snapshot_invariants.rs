@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::key::Key;
 use highwater_domain::mark::{Grade, UnixSeconds};
-use highwater_domain::part::Digests;
 use highwater_domain::shard::StreamView;
 use highwater_domain::snapshot::{PartRow, Status};
 use highwater_testkit::simulation::Version;
@@ -83,7 +83,7 @@ pub fn i2_objects_are_what_their_rows_say(evidence: &Evidence) -> Checked {
             let body = body
                 .as_ref()
                 .ok_or_else(|| format!("I2: {key} is not there"))?;
-            if Digests::of(body).sha256_hex() != part.sha256 {
+            if sha256_hex(body) != part.sha256 {
                 return Err(format!("I2: {key} is not what its row says"));
             }
         }

@@ -8,6 +8,7 @@ use flate2::GzBuilder;
 use flate2::write::GzEncoder;
 use highwater_domain::item_finder::{ItemFinderError, find_items};
 use highwater_domain::snapshot::Compression;
+use highwater_domain::zstd_frame::ZstdFrame;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -15,8 +16,7 @@ use thiserror::Error;
 use super::Sums;
 use super::wire::{Wire, WireError};
 
-/// The product's own levels; a test holds the two together.
-const ZSTD_LEVEL: i32 = 1;
+/// The product's own level; a test holds the two together.
 const GZIP_LEVEL: u32 = 2;
 
 /// The limit could not be measured.
@@ -58,7 +58,7 @@ pub enum LineSink<W: Write> {
     /// As `--compression gzip`.
     Gzip(GzEncoder<W>),
     /// As `--compression zstd`.
-    Zstd(zstd::Encoder<'static, W>),
+    Zstd(ZstdFrame, W),
 }
 
 impl<W: Write> LineSink<W> {
@@ -70,11 +70,7 @@ impl<W: Write> LineSink<W> {
                 let builder = GzBuilder::new().mtime(0).operating_system(255);
                 Self::Gzip(builder.write(to, flate2::Compression::new(GZIP_LEVEL)))
             }
-            Some(Compression::Zstd) => {
-                let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
-                encoder.include_checksum(true)?;
-                Self::Zstd(encoder)
-            }
+            Some(Compression::Zstd) => Self::Zstd(ZstdFrame::into(Vec::new())?, to),
         })
     }
 
@@ -82,7 +78,12 @@ impl<W: Write> LineSink<W> {
         match self {
             Self::Plain(to) => to.write_all(lines),
             Self::Gzip(encoder) => encoder.write_all(lines),
-            Self::Zstd(encoder) => encoder.write_all(lines),
+            Self::Zstd(frame, to) => {
+                frame.write_all(lines)?;
+                to.write_all(frame.written())?;
+                frame.written().clear();
+                Ok(())
+            }
         }
     }
 
@@ -91,7 +92,10 @@ impl<W: Write> LineSink<W> {
         match self {
             Self::Plain(to) => Ok(to),
             Self::Gzip(encoder) => encoder.finish(),
-            Self::Zstd(encoder) => encoder.finish(),
+            Self::Zstd(frame, mut to) => {
+                to.write_all(&frame.finish()?)?;
+                Ok(to)
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 
 use crate::checked_body::{AnswerError, CheckedBytes, ask_for_plain_bytes, exchange_good_answer};
+use crate::page_buffers::PageBuffers;
 
 /// What is kept of an answer.
 pub(crate) trait Captured: Debug + Send + Sized + 'static {
@@ -53,7 +54,25 @@ impl<T> Slot<T> {
 
 /// Captures the answer of one call into a slot.
 #[derive(Debug)]
-pub(crate) struct Capture<T>(pub(crate) Slot<T>);
+pub(crate) struct Capture<T> {
+    slot: Slot<T>,
+    buffers: PageBuffers,
+}
+
+impl<T> Capture<T> {
+    /// The answer has a buffer of its own.
+    pub(crate) fn into(slot: &Slot<T>) -> Self {
+        Self::with(slot, &PageBuffers::default())
+    }
+
+    /// The answer is in one of these buffers, for as long as anything of what is captured is kept.
+    pub(crate) fn with(slot: &Slot<T>, buffers: &PageBuffers) -> Self {
+        Self {
+            slot: slot.clone(),
+            buffers: buffers.clone(),
+        }
+    }
+}
 
 #[dyn_dispatch_hint]
 impl<T: Captured> Intercept for Capture<T> {
@@ -68,7 +87,7 @@ impl<T: Captured> Intercept for Capture<T> {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         // An attempt that fails half-way must not leave what one before it has brought.
-        self.0.take();
+        self.slot.take();
         Ok(())
     }
 
@@ -88,11 +107,15 @@ impl<T: Captured> Intercept for Capture<T> {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let slot = self.0.clone();
-        Ok(exchange_good_answer(context, move |answer| {
-            let (captured, rest) = T::part(answer)?;
-            slot.put(captured);
-            Ok(rest)
-        })?)
+        let slot = self.slot.clone();
+        Ok(exchange_good_answer(
+            context,
+            &self.buffers,
+            move |answer| {
+                let (captured, rest) = T::part(answer)?;
+                slot.put(captured);
+                Ok(rest)
+            },
+        )?)
     }
 }

@@ -16,12 +16,14 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::item_finder::ItemFinderError;
 use http_body::{Body, Frame};
 use thiserror::Error;
+
+use crate::page_buffers::{PageBuffer, PageBuffers};
 
 /// The longest response that is read. A page holds 1 MB of items as DynamoDB counts them, whose JSON may
 /// be several times as long (control characters take six bytes), and a batch of writes that all come back
@@ -119,9 +121,10 @@ pub(crate) fn ask_for_plain_bytes(context: &mut BeforeTransmitInterceptorContext
         .insert("accept-encoding", "identity");
 }
 
-/// Has a good answer's body exchanged once the whole of it has come. An error's body is the SDK's.
+/// Has a good answer's body, in one of `buffers`, exchanged once the whole of it has come. An error's body is the SDK's.
 pub(crate) fn exchange_good_answer(
     context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+    buffers: &PageBuffers,
     exchange: impl FnOnce(CheckedBytes) -> Result<Bytes, AnswerError> + Send + Sync + 'static,
 ) -> Result<(), AnswerError> {
     let response = context.response_mut();
@@ -131,7 +134,8 @@ pub(crate) fn exchange_good_answer(
     let promise = Promise::of(response)?;
     let body = CheckedBody {
         inner: response.take_body(),
-        buffer: BytesMut::with_capacity(promise.length.unwrap_or(0)),
+        buffer: buffers.take(promise.length.unwrap_or(0)),
+        crc32: crc32fast::Hasher::new(),
         promise,
         exchange: Some(Box::new(exchange)),
     };
@@ -175,12 +179,14 @@ impl Promise {
         })
     }
 
-    fn check(&self, body: &[u8]) -> Result<(), AnswerError> {
-        if let Some(expected) = self.length.filter(|length| *length != body.len()) {
-            let found = body.len();
-            return Err(AnswerError::Length { found, expected });
+    /// Holds the length and the CRC-32 of what has come against what was said.
+    fn check(&self, length: usize, found: u32) -> Result<(), AnswerError> {
+        if let Some(expected) = self.length.filter(|expected| *expected != length) {
+            return Err(AnswerError::Length {
+                found: length,
+                expected,
+            });
         }
-        let found = crc32fast::hash(body);
         match self.crc32 {
             Some(expected) if expected != found => Err(AnswerError::Checksum { found, expected }),
             _ => Ok(()),
@@ -191,7 +197,9 @@ impl Promise {
 /// A body that is another's, exchanged once the whole of it has come and was found good.
 struct CheckedBody {
     inner: SdkBody,
-    buffer: BytesMut,
+    buffer: PageBuffer,
+    /// Of what has come, made while the processor still has it at hand.
+    crc32: crc32fast::Hasher,
     promise: Promise,
     /// `None` when the body has ended, well or not.
     exchange: Option<Exchange>,
@@ -207,15 +215,16 @@ impl CheckedBody {
             return Err(AnswerError::TooLong);
         }
         self.buffer.extend_from_slice(&data);
+        self.crc32.update(&data);
         Ok(())
     }
 
     /// The body is complete: checks it and makes of it what the SDK gets.
     fn finish(&mut self, exchange: Exchange) -> Result<Bytes, AnswerError> {
-        let body = mem::take(&mut self.buffer).freeze();
-        self.promise.check(&body)?;
+        let crc32 = mem::take(&mut self.crc32).finalize();
+        self.promise.check(self.buffer.len(), crc32)?;
         exchange(CheckedBytes {
-            body,
+            body: self.buffer.take().freeze(),
             had_checksum: self.promise.crc32.is_some(),
             date: mem::take(&mut self.promise.date),
         })

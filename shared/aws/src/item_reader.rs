@@ -45,7 +45,7 @@ impl ItemReader for DynamoItemReader {
             .consistent_read(true)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
-            .interceptor(Capture(slot.clone()))
+            .interceptor(Capture::into(&slot))
             .send()
             .await
             .map_err(|error| failure::from_sdk(GET, table, error))?;

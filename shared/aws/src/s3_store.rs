@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::operation::put_object::PutObjectError;
+use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, Delete, Error as DeletionError, ObjectIdentifier,
-};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -21,6 +19,7 @@ use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::large_buffer::large_buffer;
 use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
 
+use crate::etag_md5::EtagMd5;
 use crate::failure;
 use crate::signed_payload::SignedPayload;
 
@@ -35,8 +34,6 @@ const MOST_PROMISED: u64 = 1 << 30;
 const READ_ATTEMPTS: u32 = 4;
 /// The pause before the first repetition; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The most keys that one `DeleteObjects` takes.
-const DELETE_BATCH: usize = 1000;
 
 /// One bucket as an [`ObjectStore`].
 ///
@@ -47,6 +44,7 @@ const DELETE_BATCH: usize = 1000;
 pub struct S3Store {
     pub(crate) client: Client,
     pub(crate) bucket: String,
+    etags: EtagMd5,
 }
 
 impl S3Store {
@@ -56,6 +54,7 @@ impl S3Store {
         Self {
             client,
             bucket: bucket.into(),
+            etags: EtagMd5::default(),
         }
     }
 
@@ -64,7 +63,7 @@ impl S3Store {
         &self,
         object: &NewObject,
         condition: Option<&str>,
-    ) -> Result<(), SdkError<PutObjectError, HttpResponse>> {
+    ) -> Result<PutObjectOutput, SdkError<PutObjectError, HttpResponse>> {
         let sha256 = object.digest();
         let mut put = self
             .client
@@ -84,7 +83,27 @@ impl S3Store {
             put = put.metadata(ITEM_COUNT, count.to_string());
         }
         let signed = SignedPayload::of(&sha256);
-        put.customize().interceptor(signed).send().await.map(drop)
+        put.customize().interceptor(signed).send().await
+    }
+
+    /// Uploads an object to a key that is free. The answer, or `None` if it is not.
+    async fn put_if_free(&self, object: &NewObject) -> Result<Option<PutObjectOutput>, Failure> {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let error = match self.put(object, Some("*")).await {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) => error,
+            };
+            match status(&error) {
+                Some(412) => return Ok(None),
+                Some(409) if attempts < CONFLICT_ATTEMPTS && is_conflict(&error) => {}
+                _ => return Err(self.failure("PutObject", &object.key, error)),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
     }
 
     pub(crate) fn failure<E>(
@@ -113,71 +132,6 @@ impl S3Store {
             )),
             Err(error) => Err(self.failure("HeadBucket", "", error)),
         }
-    }
-
-    /// Deletes one key by itself.
-    async fn delete_one(&self, key: &str) -> Result<(), Failure> {
-        match self
-            .client
-            .delete_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some("NoSuchKey") => Ok(()),
-            Err(error) => Err(self.failure("DeleteObject", key, error)),
-        }
-    }
-
-    /// Deletes up to [`DELETE_BATCH`] keys that XML can spell.
-    async fn delete_batch(&self, keys: &[&String]) -> Result<(), Failure> {
-        let invalid = |error: aws_sdk_s3::error::BuildError| {
-            Failure::new(
-                FailureKind::Invalid,
-                "DeleteObjects",
-                self.url(""),
-                error.to_string(),
-            )
-        };
-        let identifiers = keys
-            .iter()
-            .map(|key| ObjectIdentifier::builder().key(*key).build())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(invalid)?;
-        let delete = Delete::builder()
-            .set_objects(Some(identifiers))
-            .quiet(true)
-            .build()
-            .map_err(invalid)?;
-        let output = self
-            .client
-            .delete_objects()
-            .bucket(&self.bucket)
-            .delete(delete)
-            .send()
-            .await
-            .map_err(|error| self.failure("DeleteObjects", "", error))?;
-        match output
-            .errors()
-            .iter()
-            .find(|error| error.code() != Some("NoSuchKey"))
-        {
-            None => Ok(()),
-            Some(error) => Err(self.deletion_failure(error)),
-        }
-    }
-
-    /// One key's share of a `DeleteObjects` that went wrong, although the call itself answered 200.
-    fn deletion_failure(&self, error: &DeletionError) -> Failure {
-        // Without a status of its own a key is judged by its code, and else may be tried again.
-        Failure::new(
-            failure::kind_of(error.code(), 500),
-            "DeleteObjects",
-            self.url(error.key().unwrap_or_default()),
-            failure::service_message(error.code(), error.message().unwrap_or_default(), 200),
-        )
     }
 
     /// Downloads an object, or the range of it that an HTTP `Range` header names.
@@ -243,26 +197,24 @@ impl ObjectStore for S3Store {
     }
 
     async fn create(&self, object: NewObject) -> Result<Creation, Failure> {
-        let mut pause = FIRST_PAUSE;
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let Err(error) = self.put(&object, Some("*")).await else {
-                return Ok(Creation::Created);
-            };
-            match status(&error) {
-                Some(412) => return Ok(Creation::Exists),
-                Some(409) if attempts < CONFLICT_ATTEMPTS && is_conflict(&error) => {}
-                _ => return Err(self.failure("PutObject", &object.key, error)),
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
+        let created = self.put_if_free(&object).await?;
+        Ok(created.map_or(Creation::Exists, |_| Creation::Created))
+    }
+
+    async fn create_told_md5(
+        &self,
+        object: NewObject,
+    ) -> Result<(Creation, Option<[u8; 16]>), Failure> {
+        Ok(match self.put_if_free(&object).await? {
+            Some(answer) => (Creation::Created, self.etags.of(&object.body, &answer)),
+            None => (Creation::Exists, None),
+        })
     }
 
     async fn replace(&self, object: NewObject) -> Result<(), Failure> {
         self.put(&object, None)
             .await
+            .map(drop)
             .map_err(|error| self.failure("PutObject", &object.key, error))
     }
 
@@ -354,22 +306,8 @@ impl ObjectStore for S3Store {
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), Failure> {
-        let (plain, odd): (Vec<_>, Vec<_>) = keys.iter().partition(|key| xml_can_spell(key));
-        for batch in plain.chunks(DELETE_BATCH) {
-            self.delete_batch(batch).await?;
-        }
-        for key in odd {
-            self.delete_one(key).await?;
-        }
-        Ok(())
+        self.delete_keys(keys).await
     }
-}
-
-/// Whether XML 1.0 has all of the key's characters: `DeleteObjects` names keys in XML.
-/// <https://www.w3.org/TR/xml/#charsets>
-fn xml_can_spell(key: &str) -> bool {
-    !key.chars()
-        .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
 }
 
 /// The whole object's SHA-256. The checksum of a multipart upload's parts (`…-7`) is none.
@@ -387,7 +325,7 @@ fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
         .map(|response| response.status().as_u16())
 }
 
-fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+pub(crate) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
     error
         .as_service_error()
         .and_then(ProvideErrorMetadata::code)

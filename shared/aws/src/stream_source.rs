@@ -168,7 +168,7 @@ impl StreamSource for DynamoStreams {
             .shard_iterator(own)
             .limit(i32::try_from(limit.clamp(1, 1000)).unwrap_or(1000))
             .customize()
-            .interceptor(Capture(slot.clone()))
+            .interceptor(Capture::into(&slot))
             .send()
             .await
             .map_err(|error| {

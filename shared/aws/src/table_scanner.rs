@@ -9,6 +9,7 @@ use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::scan::{Page, ScanRequest, TableScanner};
 
 use crate::answer_capture::{Capture, Slot};
+use crate::page_buffers::PageBuffers;
 use crate::page_capture::CapturedPage;
 use crate::{attribute_value, failure};
 
@@ -25,13 +26,17 @@ const SCAN: &str = "Scan";
 #[derive(Clone, Debug)]
 pub struct DynamoScanner {
     client: Client,
+    buffers: PageBuffers,
 }
 
 impl DynamoScanner {
     /// A scanner over this client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            client,
+            buffers: PageBuffers::default(),
+        }
     }
 
     /// The request in the SDK's words.
@@ -82,7 +87,7 @@ impl TableScanner for DynamoScanner {
         let output = self
             .request(request)?
             .customize()
-            .interceptor(Capture(slot.clone()))
+            .interceptor(Capture::with(&slot, &self.buffers))
             .send()
             .await
             .map_err(|error| failure::from_sdk(SCAN, &request.table, error))?;

@@ -64,7 +64,7 @@ impl TableWriter for DynamoWriter {
             .request_items(table, Vec::new())
             .customize()
             .interceptor(RequestBody::new(body))
-            .interceptor(Capture(slot.clone()))
+            .interceptor(Capture::into(&slot))
             .send()
             .await
             .map_err(|error| failure::from_sdk(BATCH, table, error))?;

@@ -101,6 +101,15 @@ pub trait ObjectStore: Debug + Send + Sync {
     /// Creates the object if its key is free.
     async fn create(&self, object: NewObject) -> Result<Creation, Failure>;
 
+    /// The same; and of an object that this call made, the MD5 of its bytes, if the store computes that by itself and says
+    /// so. Nobody else has to, then.
+    async fn create_told_md5(
+        &self,
+        object: NewObject,
+    ) -> Result<(Creation, Option<[u8; 16]>), Failure> {
+        Ok((self.create(object).await?, None))
+    }
+
     /// Writes the object whether or not the key is taken. For metadata only; parts are created.
     async fn replace(&self, object: NewObject) -> Result<(), Failure>;
 

@@ -7,11 +7,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use flate2::{Compression as GzipLevel, GzBuilder};
-use md5::Md5;
-use sha2::{Digest, Sha256};
+use md5::{Digest as _, Md5};
 
+use crate::digest::{self, sha256};
 use crate::large_buffer::large_buffer;
 use crate::snapshot::{Compression, PartId, PartRow};
+use crate::zstd_frame::ZstdFrame;
 
 /// What stands before and after the item's own bytes in a line.
 const LINE_START: &[u8] = b"{\"Item\":";
@@ -20,11 +21,9 @@ const LINE_END: &[u8] = b"}\n";
 /// gzip's level 2: level 1 of this encoder leaves base64 as it is, higher ones cost more than they save.
 const GZIP_LEVEL: u32 = 2;
 
-/// zstd's level 1, on DynamoDB's JSON as small as gzip's level 6 at a fifth of its price.
-const ZSTD_LEVEL: i32 = 1;
-
-/// Lines are gathered before they are compressed: a call of the compressor costs more than a small item.
-const GATHERED: usize = 128 << 10;
+/// Small items are gathered before they are compressed: a call of the compressor costs more than one. Larger ones are not
+/// copied for that.
+const GATHERED: usize = 16 << 10;
 
 /// What a part may exceed its size by: an item and what the compressor held back.
 const OVERRUN: u64 = 1 << 20;
@@ -42,21 +41,21 @@ pub struct PartWriter {
 
 enum Encoder {
     Gzip(GzEncoder<Vec<u8>>),
-    Zstd(zstd::Encoder<'static, Vec<u8>>),
+    Zstd(ZstdFrame),
 }
 
 impl Write for Encoder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Gzip(encoder) => encoder.write(bytes),
-            Self::Zstd(encoder) => encoder.write(bytes),
+            Self::Zstd(frame) => frame.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Gzip(encoder) => encoder.flush(),
-            Self::Zstd(encoder) => encoder.flush(),
+            Self::Zstd(frame) => frame.flush(),
         }
     }
 }
@@ -65,7 +64,7 @@ impl Encoder {
     fn stored(&self) -> u64 {
         let stored = match self {
             Self::Gzip(encoder) => encoder.get_ref().len(),
-            Self::Zstd(encoder) => encoder.get_ref().len(),
+            Self::Zstd(frame) => frame.len(),
         };
         stored as u64
     }
@@ -73,7 +72,7 @@ impl Encoder {
     fn finish(self) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip(encoder) => encoder.finish(),
-            Self::Zstd(encoder) => encoder.finish(),
+            Self::Zstd(frame) => frame.finish(),
         }
     }
 }
@@ -81,7 +80,22 @@ impl Encoder {
 impl PartWriter {
     /// An empty part that is full at about `part_bytes` stored bytes.
     pub fn new(compression: Compression, part_bytes: u64) -> io::Result<Self> {
-        let body = large_buffer(part_bytes + OVERRUN);
+        Self::within(Vec::new(), compression, part_bytes)
+    }
+
+    /// The same, in the room that an earlier part had, if it is enough: its memory is there already.
+    pub fn within(
+        mut room: Vec<u8>,
+        compression: Compression,
+        part_bytes: u64,
+    ) -> io::Result<Self> {
+        let wanted = part_bytes + OVERRUN;
+        room.clear();
+        let body = if (room.capacity() as u64) < wanted {
+            large_buffer(wanted)
+        } else {
+            room
+        };
         let encoder = match compression {
             // The header AWS writes: no name, no time, unknown operating system.
             Compression::Gzip => Encoder::Gzip(
@@ -90,11 +104,7 @@ impl PartWriter {
                     .operating_system(255)
                     .write(body, GzipLevel::new(GZIP_LEVEL)),
             ),
-            Compression::Zstd => {
-                let mut encoder = zstd::Encoder::new(body, ZSTD_LEVEL)?;
-                encoder.include_checksum(true)?;
-                Encoder::Zstd(encoder)
-            }
+            Compression::Zstd => Encoder::Zstd(ZstdFrame::into(body)?),
         };
         let gathered = usize::try_from(part_bytes)
             .unwrap_or(GATHERED)
@@ -145,7 +155,7 @@ impl PartWriter {
             .map_err(io::IntoInnerError::into_error)?;
         let body = Bytes::from(encoder.finish()?);
         Ok(PartBody {
-            digests: Digests::of(&body),
+            sha256: sha256(&body),
             body,
             items,
             plain_bytes,
@@ -162,57 +172,37 @@ pub struct PartBody {
     pub items: u64,
     /// Bytes of the lines before compression.
     pub plain_bytes: u64,
-    /// Hashes of the object's bytes.
-    pub digests: Digests,
+    /// SHA-256 of the object's bytes.
+    pub sha256: [u8; 32],
+}
+
+/// The room of a body that nobody reads any more, empty, for [`PartWriter::within`]. If somebody still does, it has none.
+#[must_use]
+pub fn room_of(mut body: Bytes) -> Vec<u8> {
+    if !body.is_unique() {
+        return Vec::new();
+    }
+    // Or all of it would be moved to where it is.
+    body.clear();
+    body.into()
 }
 
 impl PartBody {
-    /// The row that commits this body as part `id` under the name `object`.
+    /// The row that commits this body as part `id` under the name `object`. `md5` is what the store says that the
+    /// object's MD5 is; where it says nothing, it is computed.
     #[must_use]
-    pub fn row(&self, id: PartId, object: String) -> PartRow {
+    pub fn row(&self, id: PartId, object: String, md5: Option<[u8; 16]>) -> PartRow {
         PartRow {
             id,
             object,
             items: self.items,
             stored_bytes: self.body.len() as u64,
             plain_bytes: self.plain_bytes,
-            md5: self.digests.md5_base64(),
-            sha256: self.digests.sha256_hex(),
+            md5: BASE64.encode(md5.unwrap_or_else(|| digest::md5(&self.body))),
+            sha256: hex::encode(self.sha256),
             first_key: None,
             last_key: None,
         }
-    }
-}
-
-/// The two hashes of an object: MD5 because AWS's manifests carry it, SHA-256 because it can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digests {
-    /// MD5 of the bytes.
-    pub md5: [u8; 16],
-    /// SHA-256 of the bytes.
-    pub sha256: [u8; 32],
-}
-
-impl Digests {
-    /// Hashes `bytes`.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self {
-            md5: Md5::digest(bytes).into(),
-            sha256: Sha256::digest(bytes).into(),
-        }
-    }
-
-    /// The MD5 as the manifests give it.
-    #[must_use]
-    pub fn md5_base64(&self) -> String {
-        BASE64.encode(self.md5)
-    }
-
-    /// The SHA-256 as rows give it.
-    #[must_use]
-    pub fn sha256_hex(&self) -> String {
-        hex::encode(self.sha256)
     }
 }
 
@@ -314,7 +304,7 @@ mod tests {
                 part.push(
                     format!(
                         r#"{{"id":{{"S":"{}"}}}}"#,
-                        hex::encode(Sha256::digest(pushed.to_be_bytes()))
+                        digest::sha256_hex(&pushed.to_be_bytes())
                     )
                     .as_bytes(),
                 )

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::part::Digests;
+use crate::digest::sha256_hex;
 use crate::snapshot::{Compression, PartRow};
 
 /// What is wrong with an object that should be a part, or another file of a backup.
@@ -138,7 +138,7 @@ pub fn check_body(body: &[u8], row: &PartRow) -> Result<(), PartError> {
             found,
         });
     }
-    let found = Digests::of(body).sha256_hex();
+    let found = sha256_hex(body);
     if found == row.sha256 {
         Ok(())
     } else {
@@ -238,7 +238,7 @@ mod tests {
                 .unwrap();
         }
         let body = writer.finish().unwrap();
-        (body.body.to_vec(), body.row(PLACE, "data/x".into()))
+        (body.body.to_vec(), body.row(PLACE, "data/x".into(), None))
     }
 
     fn gzip(text: &str) -> Vec<u8> {

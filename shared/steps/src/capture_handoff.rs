@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::handoff::{Handoff, HandoffOf};
 use highwater_domain::ids::{SnapshotId, TableRef};
@@ -16,7 +17,6 @@ use highwater_domain::log_facts::StreamFacts;
 use highwater_domain::log_place::LogPlace;
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::object_store::ObjectStore;
-use highwater_domain::part::Digests;
 use highwater_domain::sequence_number::Generation;
 use highwater_domain::shard::{StreamStatus, StreamView};
 use highwater_domain::stream_source::StreamError;
@@ -376,7 +376,7 @@ fn doubt(stable: &StableListing, facts: &StreamFacts) -> Result<Incident, StepEr
     let oddities = serde_json::to_string(&stable.oddities)
         .map_err(|error| StepError::Internal(format!("oddities as JSON: {error}")))?;
     let kind = IncidentKind::DoubtfulListing;
-    let digest = Digests::of(oddities.as_bytes()).sha256_hex();
+    let digest = sha256_hex(oddities.as_bytes());
     let second = UnixSeconds::of(stable.at);
     Ok(Incident {
         version: INCIDENT_VERSION,

@@ -12,10 +12,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use highwater_domain::budget::Budget;
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::key_history::run::{FrameChanges, RunError};
 use highwater_domain::key_history::{Around, ItemState};
 use highwater_domain::key_print::KeyPrint;
-use highwater_domain::part::{Digests, PartWriter};
+use highwater_domain::part::PartWriter;
 use highwater_domain::restore::RestoreId;
 use highwater_domain::restore_point::work_folder::{Folded, Scattered, WORK_VERSION};
 use highwater_domain::snapshot::Compression;
@@ -133,8 +134,8 @@ impl FoldedBytes {
             absent: keys - self.count,
             plain_bytes: self.plain_bytes,
             stored_bytes: self.items.len() as u64,
-            sha256: Digests::of(&self.items).sha256_hex(),
-            prints_sha256: Digests::of(&self.prints).sha256_hex(),
+            sha256: sha256_hex(&self.items),
+            prints_sha256: sha256_hex(&self.prints),
         }
     }
 }
@@ -357,7 +358,7 @@ impl Fold<'_> {
         let url = || self.work.store.url(key);
         let body = self.work.store.read(key).await.map_err(StepError::Store)?;
         let body = body.ok_or_else(|| StepError::PartMissing(url()))?;
-        if Digests::of(&body).sha256_hex() == sha256 {
+        if sha256_hex(&body) == sha256 {
             return Ok(body);
         }
         Err(StepError::PartCorrupt(format!(

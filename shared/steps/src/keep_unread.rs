@@ -1,10 +1,10 @@
 //! Keeps a record that cannot be understood, as it came, and puts on record that there is one: for a writer that knows no
 //! more of the log than where it is. Who reads the stream's shards does the same by [`crate::note_incident`].
 
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::incident::Incident;
 use highwater_domain::object_store::NewObject;
-use highwater_domain::part::Digests;
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_record::Unread;
 
@@ -23,7 +23,7 @@ pub async fn keep_unread(
     seen_at: UnixMillis,
 ) -> Result<Incident, StepError> {
     let (place, label) = (writer.place(), writer.label());
-    let key = place.unread(label, &Digests::of(&unread.raw).sha256_hex());
+    let key = place.unread(label, &sha256_hex(&unread.raw));
     let url = writer.url(&key);
     let raw = NewObject {
         key,

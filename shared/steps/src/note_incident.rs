@@ -1,11 +1,11 @@
 //! Puts incidents on record, each once: whoever sees one again finds it there.
 
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::incident::{INCIDENT_VERSION, Incident, IncidentKind};
 use highwater_domain::lineage::RETENTION_MS;
 use highwater_domain::mark::{ROLL_MARGIN_SECONDS, UnixSeconds};
 use highwater_domain::object_store::{Creation, NewObject};
-use highwater_domain::part::Digests;
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_record::Unread;
 
@@ -103,7 +103,7 @@ pub async fn note_unread(
     unread: &Unread,
     since: Option<UnixSeconds>,
 ) -> Result<bool, StepError> {
-    let sha256 = Digests::of(&unread.raw).sha256_hex();
+    let sha256 = sha256_hex(&unread.raw);
     let object = NewObject {
         key: log.place.unread(log.label(), &sha256),
         body: unread.raw.clone(),
@@ -131,7 +131,7 @@ pub(crate) fn unread_sight(
         shard: Some(shard.clone()),
         // A record with a number is one, in whatever dress it comes.
         what: number.map_or_else(
-            || Digests::of(&unread.raw).sha256_hex(),
+            || sha256_hex(&unread.raw),
             |number| format!("{shard}-{}", number.padded()),
         ),
         from,

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use highwater_domain::backup_source::SourceFile;
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::key_print::KeyPrint;
 use highwater_domain::object_store::ObjectStore;
-use highwater_domain::part::Digests;
 use highwater_domain::restore_point::RestorePoint;
 use highwater_domain::restore_point::work_folder::{Folded, WorkFolder};
 
@@ -180,7 +180,7 @@ fn files_of(work: &Work, folded: &[Folded]) -> OverlayFiles {
     OverlayFiles {
         files: folded.iter().map(|it| it.file(&work.folder)).collect(),
         totals,
-        fingerprint: Digests::of(text.as_bytes()).sha256_hex(),
+        fingerprint: sha256_hex(text.as_bytes()),
     }
 }
 
@@ -199,7 +199,7 @@ async fn add_prints(
     let (found, rest) = body.as_chunks();
     if !rest.is_empty()
         || found.len() as u64 != bucket.keys()
-        || Digests::of(&body).sha256_hex() != bucket.prints_sha256
+        || sha256_hex(&body) != bucket.prints_sha256
     {
         return Err(changed("is not what was written there"));
     }

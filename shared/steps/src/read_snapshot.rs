@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use highwater_domain::digest::md5_base64;
 use highwater_domain::ids::SnapshotId;
 use highwater_domain::layout::Layout;
 use highwater_domain::manifest::{ManifestFile, ManifestSummary, md5_file};
 use highwater_domain::metadata::Metadata;
 use highwater_domain::object_store::ObjectStore;
-use highwater_domain::part::{Digests, export_etag};
+use highwater_domain::part::export_etag;
 use highwater_domain::part_reader::{PartError, read_items};
 use highwater_domain::snapshot::{Compression, Status};
 
@@ -134,7 +135,7 @@ impl SealedSnapshot {
 }
 
 fn check_digests(key: &str, body: &[u8], file: &ManifestFile) -> Result<(), StepError> {
-    let md5 = Digests::of(body).md5_base64();
+    let md5 = md5_base64(body);
     if md5 == file.md5_checksum && export_etag(&md5).as_deref() == Some(&file.etag) {
         return Ok(());
     }

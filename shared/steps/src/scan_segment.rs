@@ -7,7 +7,7 @@
 use highwater_domain::budget::Budget;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::key::Key;
-use highwater_domain::part::PartWriter;
+use highwater_domain::part::{PartWriter, room_of};
 use highwater_domain::scan::{Page, ScanTotals};
 use highwater_domain::snapshot::{Checkpoint, SnapshotRecord, Status};
 use serde::{Deserialize, Serialize};
@@ -144,8 +144,9 @@ async fn advance(
         page: None,
         quota,
     };
+    let mut room = Vec::new();
     loop {
-        let draft = items.fill(seen.checkpoint.next_key.clone()).await?;
+        let draft = items.fill(room, seen.checkpoint.next_key.clone()).await?;
         let done = matches!(draft.end, End::Segment);
         let step = Checkpoint {
             next_key: draft.position.clone().filter(|_| !done),
@@ -155,9 +156,11 @@ async fn advance(
         };
         let moved = draft.writer.items() > 0 || done || draft.position != seen.checkpoint.next_key;
         let (end, part) = draft.finish()?;
+        let body = part.as_ref().map(|part| part.body.body.clone());
         if moved && target.commit(&mut seen, part, step).await? == Commit::Theirs {
             return Ok(Advance::Reread);
         }
+        room = body.map(room_of).unwrap_or_default();
         match end {
             End::Full => {}
             End::Segment => return Ok(Advance::Reread),
@@ -202,9 +205,10 @@ struct Draft {
 
 impl SegmentItems<'_> {
     /// Fills one part from `position` on.
-    async fn fill(&mut self, position: Option<Key>) -> Result<Draft, StepError> {
+    async fn fill(&mut self, room: Vec<u8>, position: Option<Key>) -> Result<Draft, StepError> {
         let record = self.record;
-        let writer = PartWriter::new(record.compression, record.part_bytes).map_err(encoding)?;
+        let writer = PartWriter::within(room, record.compression, record.part_bytes);
+        let writer = writer.map_err(encoding)?;
         let mut draft = Draft {
             writer,
             first_item: None,

@@ -291,10 +291,10 @@ mod tests {
     use async_trait::async_trait;
     use bytes::Bytes;
     use highwater_domain::backup_source::{FileClaims, LineShape, Packing};
+    use highwater_domain::digest::md5_base64;
     use highwater_domain::failure::Failure;
     use highwater_domain::failure::FailureKind;
     use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
-    use highwater_domain::part::Digests;
     use highwater_testkit::failing::{Failing, Moment};
     use highwater_testkit::fake_store::{FakeStore, object};
     use highwater_testkit::intercepted::Intercepted;
@@ -410,9 +410,9 @@ mod tests {
         assert_eq!(store.ranges.swap(0, Ordering::SeqCst), 2 * ranges);
         assert_eq!(count(&store, &file, true).await.unwrap(), 3000);
         assert_eq!(store.ranges.load(Ordering::SeqCst), ranges);
-        file.claims.md5 = Some(Digests::of(text(3000).as_bytes()).md5_base64());
+        file.claims.md5 = Some(md5_base64(text(3000).as_bytes()));
         assert_eq!(count(&store, &file, false).await.unwrap(), 3000);
-        file.claims.md5 = Some(Digests::of(b"").md5_base64());
+        file.claims.md5 = Some(md5_base64(b""));
         let error = count(&store, &file, false).await.unwrap_err();
         assert!(error.to_string().contains("its MD5 is"), "{error}");
     }
@@ -453,7 +453,7 @@ mod tests {
     async fn the_count_is_compared_at_the_end_even_if_a_hash_is_right() {
         for items in [3, 10, 3000] {
             let (store, mut file) = stored(&text(items), u64::MAX);
-            file.claims.md5 = Some(Digests::of(text(items).as_bytes()).md5_base64());
+            file.claims.md5 = Some(md5_base64(text(items).as_bytes()));
             file.claims.items = Some(items + 1);
             let error = count(&store, &file, false).await.unwrap_err();
             assert!(error.to_string().contains("items where"), "{error}");

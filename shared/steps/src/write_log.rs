@@ -14,10 +14,10 @@ use highwater_domain::budget::{Budget, Clock};
 use highwater_domain::change_log::{
     LOG_OBJECT_BYTES, LogName, LogObjectError, LogPacker, LogRecords, once_in_order, pieces,
 };
+use highwater_domain::digest;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::log_place::LogPlace;
 use highwater_domain::object_store::{Creation, NewObject, ObjectStore};
-use highwater_domain::part::Digests;
 use highwater_domain::sequence_number::SequenceNumber;
 use highwater_domain::shard::ShardId;
 use highwater_domain::stream_record::StreamRecord;
@@ -258,7 +258,7 @@ impl LogWriter {
             .patiently("look at an object", || self.store.facts(key))
             .await?;
         let sha256 = facts.and_then(|facts| facts.sha256);
-        if sha256 == Some(Digests::of(&ours.body).sha256) {
+        if sha256 == Some(digest::sha256(&ours.body)) {
             return Ok(Found::TheSame);
         }
         let theirs = self

@@ -5,9 +5,10 @@
 //! worker that died between the two writes. See `docs/ARCHITECTURE.md`, "Commit protocol".
 
 use highwater_domain::control_table::{Cas, SegmentCommit, Versioned};
+use highwater_domain::digest::sha256;
 use highwater_domain::layout::Layout;
 use highwater_domain::object_store::{Creation, NewObject, ObjectStore};
-use highwater_domain::part::{Digests, PartBody};
+use highwater_domain::part::PartBody;
 use highwater_domain::part_reader::read_items;
 use highwater_domain::scan::ScanTotals;
 use highwater_domain::snapshot::{Checkpoint, PartId, PartRow, SnapshotRecord};
@@ -102,12 +103,12 @@ impl PartTarget<'_> {
             }
             return self.commit_row(seen, None, next).await;
         };
-        let created = self
+        let (created, md5) = self
             .store
-            .create(NewObject {
+            .create_told_md5(NewObject {
                 key: object.clone(),
                 body: part.body.body.clone(),
-                sha256: Some(part.body.digests.sha256),
+                sha256: Some(part.body.sha256),
                 content_type: "application/octet-stream",
                 item_count: Some(part.body.items),
                 ..NewObject::default()
@@ -121,7 +122,7 @@ impl PartTarget<'_> {
         let row = PartRow {
             first_key: Some(self.key_of(&object, &part.first_item)?),
             last_key: Some(self.key_of(&object, &part.last_item)?),
-            ..part.body.row(id, object)
+            ..part.body.row(id, object, md5)
         };
         let commit = self.commit_row(seen, Some(&row), next).await?;
         if commit == Commit::Ours {
@@ -173,7 +174,7 @@ impl PartTarget<'_> {
         };
         let last_key = self.key_of(&object, &last)?;
         let part = PartBody {
-            digests: Digests::of(&body),
+            sha256: sha256(&body),
             body,
             items: contents.items,
             plain_bytes: contents.plain_bytes,
@@ -181,7 +182,7 @@ impl PartTarget<'_> {
         let row = PartRow {
             first_key: Some(self.key_of(&object, &first)?),
             last_key: Some(last_key.clone()),
-            ..part.row(id, object)
+            ..part.row(id, object, None)
         };
         let next = Checkpoint {
             next_key: Some(last_key),

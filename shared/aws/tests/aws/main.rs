@@ -9,6 +9,7 @@
 mod clients;
 mod control_table;
 mod embedded_streams;
+mod etag_md5;
 mod executions;
 mod fenced_writer;
 mod loopback;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use highwater_domain::backup_source::SourceFile;
+use highwater_domain::digest::sha256;
 use highwater_domain::object_store::ObjectStore;
-use highwater_domain::part::Digests;
 use highwater_domain::part_reader::PartError;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -70,10 +70,10 @@ impl Pins {
         match self {
             Self::None => true,
             Self::Taking(pins) => {
-                pins.push(Digests::of(range).sha256);
+                pins.push(sha256(range));
                 true
             }
-            Self::Comparing(pins) => pins.next() == Some(Digests::of(range).sha256),
+            Self::Comparing(pins) => pins.next() == Some(sha256(range)),
         }
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::dyndump::{DyndumpKeys, DyndumpMetadata};
 use highwater_domain::dyndump_writer::CLAIM;
 use highwater_domain::encoding::{Encoding, decode_typed};
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::line_sink::LineSink;
 use highwater_domain::object_store::{NewObject, ObjectStore};
-use highwater_domain::part::Digests;
 use highwater_domain::scan::{Page, ScanRequest, TableScanner};
 use highwater_domain::selection::Selection;
 use highwater_domain::snapshot::Status;
@@ -194,7 +194,7 @@ fn read_layout(store: &FakeStore) -> (Vec<Vec<u8>>, DyndumpMetadata) {
         let mut text = Vec::new();
         let mut gunzip = flate2::read::GzDecoder::new(&part.body[..]);
         gunzip.read_to_end(&mut text).unwrap();
-        let hash = Digests::of(&text).sha256_hex();
+        let hash = sha256_hex(&text);
         let items = lines_of(&text);
         assert_eq!(part.user_metadata["dyndump-sha256"], hash);
         assert_eq!(part.user_metadata["dyndump-part"], number.to_string());
@@ -220,7 +220,7 @@ fn read_layout(store: &FakeStore) -> (Vec<Vec<u8>>, DyndumpMetadata) {
         (plain, stored)
     );
     assert_eq!(metadata.last_hashed, Some(metadata.part_count));
-    let master = Digests::of(chain.as_bytes()).sha256_hex();
+    let master = sha256_hex(chain.as_bytes());
     assert_eq!(metadata.hash_sha256, Some(master));
     (lines, metadata)
 }
@@ -280,7 +280,7 @@ async fn the_metadata_is_created_running_and_renewed_after_every_part() {
     assert_eq!((before.status, before.part_count), (Status::Running, 0));
     assert_eq!(before.backup_end_time, None);
     for seed in 0_u32..40 {
-        let noise = Digests::of(&seed.to_be_bytes()).sha256_hex();
+        let noise = sha256_hex(&seed.to_be_bytes());
         parts
             .write(format!("{{\"id\":{{\"S\":\"{noise}\"}}}}\n").into())
             .await
@@ -309,7 +309,7 @@ async fn dd_12_blocks_come_back_whole_and_once() {
         let mut text = String::new();
         let mut seed = n;
         while text.len() < 1000 {
-            text.push_str(&Digests::of(&seed.to_be_bytes()).sha256_hex());
+            text.push_str(&sha256_hex(&seed.to_be_bytes()));
             seed += 1000;
         }
         text.truncate(1000);
@@ -362,7 +362,7 @@ fn noise_line() -> String {
     let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     format!(
         "{{\"id\":{{\"S\":\"{}\"}}}}\n",
-        Digests::of(&n.to_be_bytes()).sha256_hex()
+        sha256_hex(&n.to_be_bytes())
     )
 }
 

@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use highwater_domain::backup_source::{Catalog, Packing, SourceLocation};
+use highwater_domain::digest::{md5_base64, sha256_hex};
 use highwater_domain::manifest::md5_file;
 use highwater_domain::object_store::{NewObject, ObjectStore};
-use highwater_domain::part::{Digests, export_etag};
+use highwater_domain::part::export_etag;
 use highwater_domain::table_writer::WriteOp;
 use highwater_steps::StepError;
 use highwater_steps::source::{LookOptions, look};
@@ -115,7 +116,7 @@ impl Export {
         let mut items = 0;
         for (name, lines) in &self.files {
             let body = packed(name, lines.as_bytes());
-            let md5 = Digests::of(&body).md5_base64();
+            let md5 = md5_base64(&body);
             let count = lines.lines().count();
             items += count;
             let line = json!({
@@ -172,7 +173,7 @@ pub fn write_hashed_dump(store: &FakeStore, prefix: &str, parts: &[&str]) {
     for (number, lines) in (1..).zip(parts) {
         let key = format!("{prefix}-part-{number:09}.json.gz");
         let body = gzip(lines.as_bytes());
-        let hash = Digests::of(lines.as_bytes()).sha256_hex();
+        let hash = sha256_hex(lines.as_bytes());
         writeln!(hashes, "{hash}").unwrap();
         let count = lines.lines().count();
         (stored, plain, items) = (stored + body.len(), plain + lines.len(), items + count);
@@ -193,7 +194,7 @@ pub fn write_hashed_dump(store: &FakeStore, prefix: &str, parts: &[&str]) {
         "table_name": "test", "table_arn": "arn:aws:dynamodb:eu-north-1:1:table/test", "status": "completed",
         "backup_type": "full", "backup_start_time": "2026-01-14T10:18:50Z", "backup_end_time": "2026-01-14T10:19:50Z",
         "uncompressed_bytes": plain, "compressed_bytes": stored, "item_count": items, "part_count": parts.len(),
-        "hash_sha256": Digests::of(hashes.as_bytes()).sha256_hex(), "last_hashed": parts.len(),
+        "hash_sha256": sha256_hex(hashes.as_bytes()), "last_hashed": parts.len(),
     });
     plant(store, &format!("{prefix}-meta.json"), metadata.to_string());
 }

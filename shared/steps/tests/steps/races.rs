@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::stage::*;
 use futures::FutureExt as _;
 use highwater_domain::budget::Budget;
-use highwater_domain::part::Digests;
+use highwater_domain::digest::sha256_hex;
 use highwater_steps::{Deps, StepError, plan_backup, scan_segment, snapshot_info};
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::fake_control::FakeControl;
@@ -76,7 +76,7 @@ async fn long_races_in_random_order_make_one_chain() {
 async fn a_race_over_a_table_that_is_written_to_makes_one_chain() {
     for seed in 0..200 {
         let table = table_of(120).before_page(|page, table| {
-            let noise = Digests::of(&(page + 1_000_000).to_be_bytes()).sha256_hex();
+            let noise = sha256_hex(&(page + 1_000_000).to_be_bytes());
             let id = page % 120;
             table.put(format!(r#"{{"id":{{"S":"{id}"}},"noise":{{"S":"{noise}"}}}}"#).as_bytes());
         });

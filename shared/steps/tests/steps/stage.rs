@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use highwater_domain::budget::{Budget, Clock};
 use highwater_domain::control_table::ControlTable;
+use highwater_domain::digest::sha256_hex;
 use highwater_domain::failure::Failure;
 use highwater_domain::ids::{SnapshotId, UnixMillis};
 use highwater_domain::key::Key;
 use highwater_domain::layout::{Destination, Layout};
 use highwater_domain::object_store::{ObjectStore, Stores};
-use highwater_domain::part::Digests;
 use highwater_domain::scan::TableScanner;
 use highwater_domain::snapshot::Status;
 use highwater_steps::deps::Unobserved;
@@ -205,7 +205,7 @@ impl Stage {
 pub fn table_of(count: usize) -> FakeTable {
     let table = FakeTable::new("orders", string_key("id"), 7);
     for n in 0..count {
-        let noise = Digests::of(&n.to_be_bytes()).sha256_hex();
+        let noise = sha256_hex(&n.to_be_bytes());
         table.put(format!(r#"{{"id":{{"S":"{n}"}},"noise":{{"S":"{noise}"}}}}"#).as_bytes());
     }
     table

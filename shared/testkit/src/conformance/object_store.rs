@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use highwater_domain::digest::md5;
 use highwater_domain::object_store::{Creation, ListPage, ListedObject, NewObject, ObjectStore};
 
 use super::object_keys;
@@ -13,6 +14,7 @@ use super::object_listing::{self, everything, names};
 pub async fn every_law(store: &Arc<dyn ObjectStore>) {
     a_created_object_reads_back(&**store).await;
     a_create_changes_nothing_that_is_there(&**store).await;
+    an_md5_that_is_told_is_that_of_the_bytes(&**store).await;
     of_sixteen_concurrent_creates_one_wins(store).await;
     a_reader_sees_all_or_nothing(store).await;
     a_replacement_takes_effect(&**store).await;
@@ -69,6 +71,19 @@ pub async fn a_created_object_reads_back(store: &dyn ObjectStore) {
         };
         assert_eq!(listed, [expected]);
         assert!(store.url(key).contains(key), "{}", store.url(key));
+    }
+}
+
+/// Whoever asks for the MD5 creates as everybody does, and is told the right one or none.
+pub async fn an_md5_that_is_told_is_that_of_the_bytes(store: &dyn ObjectStore) {
+    for body in ["", "one", "another"] {
+        let key = format!("conformance/md5/of-{body}");
+        let create = || store.create_told_md5(object(&key, body));
+        let (creation, told) = create().await.unwrap();
+        assert_eq!(creation, Creation::Created);
+        assert!(told.is_none_or(|told| told == md5(body.as_bytes())));
+        assert_eq!(store.read(&key).await.unwrap().unwrap(), body);
+        assert_eq!(create().await.unwrap(), (Creation::Exists, None));
     }
 }
 

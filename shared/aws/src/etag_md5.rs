@@ -1,0 +1,90 @@
+//! The MD5 of an upload that S3 has computed, so that nobody else has to.
+//!
+//! S3's `ETag` of an object that `PutObject` made is the MD5 of its bytes, unless a key of KMS or of the user's encrypts
+//! it; a general purpose bucket encrypts with S3's own keys where nothing else is asked for, and each answer says which it was.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>,
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/default-encryption-faq.html>.
+//! What others that speak S3's protocol call an `ETag` is their own affair, so the first one is held against the MD5.
+
+use std::sync::{Arc, OnceLock};
+
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
+use aws_sdk_s3::types::ServerSideEncryption;
+use highwater_domain::digest::md5;
+
+/// Whether the `ETag`s of a bucket are MD5s, as its first upload has shown. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EtagMd5(Arc<OnceLock<bool>>);
+
+impl EtagMd5 {
+    /// The MD5 of `body`, which was uploaded, if S3 has computed it.
+    pub(crate) fn of(&self, body: &[u8], answer: &PutObjectOutput) -> Option<[u8; 16]> {
+        if answer.server_side_encryption() != Some(&ServerSideEncryption::Aes256) {
+            return None;
+        }
+        let mut etag = [0; 16];
+        hex::decode_to_slice(answer.e_tag()?.trim_matches('"'), &mut etag).ok()?;
+        match self.0.get() {
+            Some(true) => Some(etag),
+            Some(false) => None,
+            None => {
+                let computed = md5(body);
+                // Somebody may have been faster, with another upload; his finding is as good.
+                let _ = self.0.set(computed == etag);
+                Some(computed)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINES_MD5: &str = "\"5c5ebc6abbbe5e96d4b6ba5f2cc5bd5f\"";
+
+    fn answer(sse: Option<ServerSideEncryption>, etag: &str) -> PutObjectOutput {
+        PutObjectOutput::builder()
+            .set_server_side_encryption(sse)
+            .e_tag(etag)
+            .build()
+    }
+
+    fn quoted(body: &[u8]) -> String {
+        format!("\"{}\"", hex::encode(md5(body)))
+    }
+
+    #[test]
+    fn the_first_is_computed_and_the_others_are_believed() {
+        let bucket = EtagMd5::default();
+        let of_s3 = |etag: &str| answer(Some(ServerSideEncryption::Aes256), etag);
+        assert_eq!(bucket.of(b"1", &of_s3(&quoted(b"1"))), Some(md5(b"1")));
+        // Not the MD5, to see who is believed.
+        let other = bucket.clone().of(b"2", &of_s3(LINES_MD5)).unwrap();
+        assert_eq!(format!("\"{}\"", hex::encode(other)), LINES_MD5);
+        for no_md5 in ["\"5c5e\"", "\"5c5ebc6abbbe5e96d4b6ba5f2cc5bd5f-1\"", ""] {
+            assert_eq!(bucket.of(b"3", &of_s3(no_md5)), None, "{no_md5}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_whose_etags_are_something_else_is_not_believed() {
+        let bucket = EtagMd5::default();
+        let sse = || Some(ServerSideEncryption::Aes256);
+        assert_eq!(bucket.of(b"1", &answer(sse(), LINES_MD5)), Some(md5(b"1")));
+        let right = answer(sse(), &quoted(b"2"));
+        assert_eq!(bucket.of(b"2", &right), None);
+    }
+
+    #[test]
+    fn under_other_keys_an_etag_is_no_md5() {
+        let bucket = EtagMd5::default();
+        for sse in [
+            None,
+            Some(ServerSideEncryption::AwsKms),
+            Some(ServerSideEncryption::AwsKmsDsse),
+        ] {
+            assert_eq!(bucket.of(b"1", &answer(sse, &quoted(b"1"))), None);
+        }
+    }
+}
