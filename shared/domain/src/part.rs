@@ -296,6 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn a_part_in_the_room_of_another_is_the_same_part() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let fill = |room: Vec<u8>, items: &[&str]| {
+                let mut part = PartWriter::within(room, compression, 1 << 20).unwrap();
+                for item in items {
+                    part.push(item.as_bytes()).unwrap();
+                }
+                part.finish().unwrap().body
+            };
+            let first = fill(Vec::new(), &["{\"an\":{\"S\":\"older one\"}}"; 9]);
+            let at = first.as_ptr();
+            let second = fill(room_of(first), &["{}"]);
+            assert_eq!(second.as_ptr(), at, "no other memory");
+            assert_eq!(second, fill(Vec::new(), &["{}"]));
+            let reader = second.clone();
+            assert_eq!(room_of(second).capacity(), 0, "somebody reads it");
+            assert_eq!(reader, fill(vec![1; 5], &["{}"]), "too small a room");
+        }
+    }
+
+    #[test]
     fn small_parts_end_where_they_should() {
         for compression in [Compression::Gzip, Compression::Zstd] {
             let mut part = PartWriter::new(compression, 1000).unwrap();
