@@ -1,7 +1,7 @@
 //! Buffers for answers of about a megabyte, which are used again instead of given back.
 //!
 //! A buffer of that size comes from the system and goes back to it, and for each of its pages the kernel stops the
-//! program, finds memory and fills it with zeros: that costs more than to receive the answer.
+//! program, finds memory and fills it with zeros, anew for every answer.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! One zstd frame that is compressed straight into the buffer that it will be read from.
 //!
 //! `zstd::Encoder` compresses into a buffer of zstd's, copies that into one of its own, and that into ours. Given room for a
-//! whole block zstd leaves both out, which is worth a tenth of what it takes to compress base64.
+//! whole block zstd writes into that, and both copies are left out.
 
 use std::io::{self, Write};
 
