@@ -234,9 +234,7 @@ impl Sink {
             _ => {}
         }
         let mut response = answer(StatusCode::OK, "");
-        tell(response.headers_mut(), ETAG, &etag(&upload));
-        let encryption = HeaderName::from_static("x-amz-server-side-encryption");
-        tell(response.headers_mut(), encryption, "AES256");
+        tell_encryption(response.headers_mut(), &upload);
         let is_metadata = |name: &HeaderName| name.as_str().starts_with("x-amz-meta-");
         let metadata = headers.iter().filter(|(name, _)| is_metadata(name));
         let object = StoredObject {
@@ -316,7 +314,7 @@ impl StoredObject {
         if let Some(content_type) = &self.content_type {
             headers.insert(CONTENT_TYPE, content_type.clone());
         }
-        tell(headers, ETAG, &etag(&self.upload));
+        tell_encryption(headers, &self.upload);
         let wanted = asked
             .get("x-amz-checksum-mode")
             .is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"enabled"));
@@ -354,6 +352,13 @@ fn tell(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
+}
+
+/// As S3 does of what its own keys encrypt.
+fn tell_encryption(headers: &mut HeaderMap, upload: &Upload) {
+    tell(headers, ETAG, &etag(upload));
+    let encryption = HeaderName::from_static("x-amz-server-side-encryption");
+    tell(headers, encryption, "AES256");
 }
 
 /// The MD5, as S3 gives it of what its own keys encrypt.

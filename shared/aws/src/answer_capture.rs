@@ -12,12 +12,13 @@ use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeTransmitInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 
 use crate::checked_body::{AnswerError, CheckedBytes, ask_for_plain_bytes, exchange_good_answer};
-use crate::page_buffers::PageBuffers;
+use highwater_domain::reused_buffers::ReusedBuffers;
 
 /// What is kept of an answer.
 pub(crate) trait Captured: Debug + Send + Sized + 'static {
@@ -47,7 +48,13 @@ impl<T> Slot<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn put(&self, captured: T) {
+    /// The same where there must be something: a good answer of which nothing was kept is none.
+    pub(crate) fn taken(&self) -> Result<T, ConnectorError> {
+        let unsaid = || ConnectorError::other(AnswerError::Unsaid.into(), None);
+        self.take().ok_or_else(unsaid)
+    }
+
+    pub(crate) fn put(&self, captured: T) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(captured);
     }
 }
@@ -56,17 +63,17 @@ impl<T> Slot<T> {
 #[derive(Debug)]
 pub(crate) struct Capture<T> {
     slot: Slot<T>,
-    buffers: PageBuffers,
+    buffers: ReusedBuffers,
 }
 
 impl<T> Capture<T> {
     /// The answer has a buffer of its own.
     pub(crate) fn into(slot: &Slot<T>) -> Self {
-        Self::with(slot, &PageBuffers::default())
+        Self::with(slot, &ReusedBuffers::default())
     }
 
     /// The answer is in one of these buffers, for as long as anything of what is captured is kept.
-    pub(crate) fn with(slot: &Slot<T>, buffers: &PageBuffers) -> Self {
+    pub(crate) fn with(slot: &Slot<T>, buffers: &ReusedBuffers) -> Self {
         Self {
             slot: slot.clone(),
             buffers: buffers.clone(),
@@ -109,7 +116,7 @@ impl<T: Captured> Intercept for Capture<T> {
     ) -> Result<(), BoxError> {
         let slot = self.slot.clone();
         Ok(exchange_good_answer(
-            context,
+            context.response_mut(),
             &self.buffers,
             move |answer| {
                 let (captured, rest) = T::part(answer)?;

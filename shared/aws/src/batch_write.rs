@@ -1,9 +1,12 @@
 //! The bytes of `BatchWriteItem`: the request made from raw items, and the writes that come back undone.
 
 use std::collections::BTreeMap;
+use std::ops::Add as _;
 
 use bytes::Bytes;
+use highwater_domain::reused_buffers::ReusedBuffers;
 use highwater_domain::table_writer::WriteOp;
+use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -11,12 +14,12 @@ use serde_json::value::RawValue;
 use crate::answer_capture::Captured;
 use crate::checked_body::{AnswerError, CheckedBytes};
 
-/// The request that writes `ops` to `table`.
-pub(crate) fn request(table: &str, ops: &[WriteOp]) -> Vec<u8> {
+/// The request that writes `ops` to `table`, in one of `buffers`.
+pub(crate) fn request(table: &str, ops: &[WriteOp], buffers: &ReusedBuffers) -> Bytes {
     let table = json_text(table);
     let items: usize = ops.iter().map(|op| op.body().len()).sum();
     // What stands around an item takes 26 bytes at most, and around all of them 60 and the table's name.
-    let mut body = Vec::with_capacity(items + 32 * ops.len() + table.len() + 64);
+    let mut body = buffers.take(items + 32 * ops.len() + table.len() + 64);
     body.extend_from_slice(br#"{"RequestItems":{"#);
     body.extend_from_slice(table.as_bytes());
     body.extend_from_slice(b":[");
@@ -33,7 +36,7 @@ pub(crate) fn request(table: &str, ops: &[WriteOp]) -> Vec<u8> {
         body.extend_from_slice(b"}}");
     }
     body.extend_from_slice(br#"]},"ReturnConsumedCapacity":"TOTAL"}"#);
-    body
+    body.freeze()
 }
 
 /// A string as JSON spells it, quotes included.
@@ -45,62 +48,119 @@ pub(crate) fn json_text(text: &str) -> String {
 /// bytes must not be able to close them and open something of its own, such as a write to another table.
 pub(crate) fn is_one_object(bytes: &[u8]) -> bool {
     let mut depth = 0_usize;
-    let mut in_string = false;
-    let mut escaped = false;
-    let last = bytes.len().saturating_sub(1);
-    for (at, byte) in bytes.iter().enumerate() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        if depth == 0 && at > 0 {
+            return false;
         }
+        at += 1;
         match byte {
-            b'"' => in_string = true,
+            b'"' => match string_end(bytes, at) {
+                Some(end) => at = end,
+                None => return false,
+            },
             b'{' | b'[' => depth += 1,
             b'}' | b']' if depth == 0 => return false,
             b'}' | b']' => depth -= 1,
             _ => {}
         }
-        if depth == 0 && at < last {
-            return false;
+    }
+    bytes.first() == Some(&b'{') && depth == 0
+}
+
+/// The place behind the quote that ends a string, from within it. Most of an item's bytes are in strings.
+fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes.get(at) == Some(&b'"') {
+            return Some(at + 1);
         }
+        // An escaped byte is none of ours, whatever it is.
+        at += 2;
     }
-    bytes.first() == Some(&b'{') && depth == 0 && !in_string
 }
 
-/// Undone writes under the name or ARN that the service gives their table.
-pub(crate) type Unprocessed = BTreeMap<String, Vec<WriteOp>>;
+/// What became of a batch, as the service says it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct BatchDone {
+    /// Undone writes under the name or ARN that the service gives their table.
+    pub(crate) unprocessed: BTreeMap<String, Vec<WriteOp>>,
+    /// Write capacity units of the rest; 0.0 if it does not say.
+    pub(crate) consumed_capacity: f64,
+}
 
-impl Captured for Unprocessed {
+impl Captured for BatchDone {
     fn part(answer: CheckedBytes) -> Result<(Self, Bytes), AnswerError> {
-        taken_apart(&answer.body)
+        Ok((batch_done(&answer.body)?, Bytes::from_static(b"{}")))
     }
 }
 
-/// The undone writes of an answer, and the same answer without them.
-fn taken_apart(answer: &Bytes) -> Result<(Unprocessed, Bytes), AnswerError> {
-    let response: Response<'_> = serde_json::from_slice(answer)?;
-    let mut unprocessed = Unprocessed::new();
+fn batch_done(answer: &Bytes) -> Result<BatchDone, serde_json::Error> {
+    let response: BatchResponse<'_> = serde_json::from_slice(answer)?;
+    let mut unprocessed = BTreeMap::new();
     for (table, writes) in response.unprocessed_items.unwrap_or_default() {
         let writes = writes.into_iter().map(|write| write.into_op(answer));
         unprocessed.insert(table, writes.collect());
     }
-    let capacity = response.consumed_capacity.map_or("[]", RawValue::get);
-    let rest = format!(r#"{{"UnprocessedItems":{{}},"ConsumedCapacity":{capacity}}}"#);
-    Ok((unprocessed, rest.into()))
+    let capacity = response.consumed_capacity.unwrap_or_default();
+    Ok(BatchDone {
+        unprocessed,
+        consumed_capacity: capacity.iter().map(Capacity::units).fold(0.0, f64::add),
+    })
+}
+
+/// What a put that was done cost, in write capacity units; 0.0 if the service does not say.
+#[derive(Debug)]
+pub(crate) struct PutDone(pub(crate) f64);
+
+impl Captured for PutDone {
+    fn part(answer: CheckedBytes) -> Result<(Self, Bytes), AnswerError> {
+        let response: PutResponse = serde_json::from_slice(&answer.body)?;
+        let units = response
+            .consumed_capacity
+            .as_ref()
+            .map_or(0.0, Capacity::units);
+        Ok((Self(units), Bytes::from_static(b"{}")))
+    }
+}
+
+/// The item that a refused put found in its place, as the service sent it.
+pub(crate) fn existing_item(refusal: &[u8]) -> Option<Bytes> {
+    let refusal: Refusal<'_> = serde_json::from_slice(refusal).ok()?;
+    Some(Bytes::copy_from_slice(refusal.item?.get().as_bytes()))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Response<'a> {
+struct Capacity {
+    capacity_units: Option<f64>,
+}
+
+impl Capacity {
+    fn units(&self) -> f64 {
+        self.capacity_units.unwrap_or(0.0)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PutResponse {
+    consumed_capacity: Option<Capacity>,
+}
+
+#[derive(Deserialize)]
+struct Refusal<'a> {
+    #[serde(borrow, rename = "Item")]
+    item: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BatchResponse<'a> {
     #[serde(borrow)]
     unprocessed_items: Option<BTreeMap<String, Vec<WriteRequest<'a>>>>,
-    #[serde(borrow)]
-    consumed_capacity: Option<&'a RawValue>,
+    consumed_capacity: Option<Vec<Capacity>>,
 }
 
 /// One undone write. Anything else than the two kinds is refused: it could not be sent again.
@@ -148,6 +208,7 @@ mod tests {
                 put(r#"{"id":{"S":"\u00e4"}}"#),
                 delete(r#"{"id":{"S":"b"}}"#),
             ],
+            &ReusedBuffers::default(),
         );
         assert_eq!(
             std::str::from_utf8(&body).unwrap(),
@@ -158,7 +219,7 @@ mod tests {
     #[test]
     fn the_buffer_of_a_request_never_grows() {
         let ops = vec![delete("{}"); 25];
-        let body = request("orders", &ops);
+        let body = request("orders", &ops, &ReusedBuffers::default());
         assert!(body.len() <= 25 * (2 + 32) + 8 + 64, "{}", body.len());
     }
 
@@ -190,20 +251,22 @@ mod tests {
         }
     }
 
+    fn done(answer: &'static str) -> Result<BatchDone, AnswerError> {
+        Ok(batch_done(&Bytes::from_static(answer.as_bytes()))?)
+    }
+
     #[test]
-    fn undone_writes_are_slices_of_the_answer() {
-        let answer = Bytes::from_static(
-            br#"{"ConsumedCapacity":[{"CapacityUnits":2.5}],"New":[1],"UnprocessedItems":{"orders":[{"PutRequest":{"Item": {"n":{"N":"1.0"}} }},{"DeleteRequest":{"Key":{"n":{"N":"2"}}}}]}}"#,
-        );
-        let (unprocessed, rest) = taken_apart(&answer).unwrap();
+    fn undone_writes_are_as_they_came_and_the_cost_is_that_of_all() {
+        let done = done(
+            r#"{"ConsumedCapacity":[{"CapacityUnits":2.5},{"CapacityUnits":1.0}],"New":[1],"UnprocessedItems":{"orders":[{"PutRequest":{"Item": {"n":{"N":"1.0"}} }},{"DeleteRequest":{"Key":{"n":{"N":"2"}}}}]}}"#,
+        )
+        .unwrap();
+        let undone = vec![put(r#"{"n":{"N":"1.0"}}"#), delete(r#"{"n":{"N":"2"}}"#)];
         assert_eq!(
-            rest,
-            r#"{"UnprocessedItems":{},"ConsumedCapacity":[{"CapacityUnits":2.5}]}"#
+            done.unprocessed,
+            BTreeMap::from([("orders".into(), undone)])
         );
-        assert_eq!(
-            unprocessed["orders"],
-            [put(r#"{"n":{"N":"1.0"}}"#), delete(r#"{"n":{"N":"2"}}"#)]
-        );
+        assert!((done.consumed_capacity - 3.5).abs() < f64::EPSILON);
     }
 
     #[test]
@@ -211,11 +274,25 @@ mod tests {
         for answer in [
             "{}",
             r#"{"UnprocessedItems":{},"ConsumedCapacity":null}"#,
-            r#"{"UnprocessedItems":null}"#,
+            r#"{"UnprocessedItems":null,"ConsumedCapacity":[{"TableName":"t"}]}"#,
         ] {
-            let (unprocessed, rest) = taken_apart(&Bytes::from_static(answer.as_bytes())).unwrap();
-            assert_eq!(rest, r#"{"UnprocessedItems":{},"ConsumedCapacity":[]}"#);
-            assert_eq!(unprocessed, Unprocessed::new());
+            let none = BatchDone {
+                unprocessed: BTreeMap::new(),
+                consumed_capacity: 0.0,
+            };
+            assert_eq!(done(answer).unwrap(), none, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_the_item_that_is_there_if_it_has_it() {
+        let item = |refusal: &str| existing_item(refusal.as_bytes());
+        assert_eq!(
+            item(r#"{"__type":"x","Item":{"id": {"S":"a"}}}"#),
+            Some(Bytes::from_static(br#"{"id": {"S":"a"}}"#))
+        );
+        for refusal in ["", "{}", r#"{"Item":null}"#, r#"{"Item":{"#] {
+            assert_eq!(item(refusal), None, "{refusal}");
         }
     }
 
@@ -236,7 +313,7 @@ mod tests {
                 FailureKind::Corrupt,
             ),
         ] {
-            let error = taken_apart(&Bytes::from_static(answer.as_bytes())).unwrap_err();
+            let error = done(answer).unwrap_err();
             assert_eq!(error.kind(), kind, "{answer}: {error}");
         }
     }

@@ -9,9 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
-};
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
@@ -20,10 +18,9 @@ use bytes::Bytes;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::item_finder::ItemFinderError;
+use highwater_domain::reused_buffers::{ReusedBuffer, ReusedBuffers};
 use http_body::{Body, Frame};
 use thiserror::Error;
-
-use crate::page_buffers::{PageBuffer, PageBuffers};
 
 /// The longest response that is read. A page holds 1 MB of items as DynamoDB counts them, whose JSON may
 /// be several times as long (control characters take six bytes), and a batch of writes that all come back
@@ -70,6 +67,9 @@ pub(crate) enum AnswerError {
     /// The bytes are not an answer about one item.
     #[error("the response is no answer about an item: {0}")]
     Item(#[source] serde_json::Error),
+    /// There is nothing that it was asked for.
+    #[error("the answer does not say what became of the request")]
+    Unsaid,
     /// The answer does not say when it was given, which the mark of a change log is computed from.
     #[error("the response's header Date is {0:?}, which is no time")]
     Date(String),
@@ -123,11 +123,10 @@ pub(crate) fn ask_for_plain_bytes(context: &mut BeforeTransmitInterceptorContext
 
 /// Has a good answer's body, in one of `buffers`, exchanged once the whole of it has come. An error's body is the SDK's.
 pub(crate) fn exchange_good_answer(
-    context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-    buffers: &PageBuffers,
+    response: &mut HttpResponse,
+    buffers: &ReusedBuffers,
     exchange: impl FnOnce(CheckedBytes) -> Result<Bytes, AnswerError> + Send + Sync + 'static,
 ) -> Result<(), AnswerError> {
-    let response = context.response_mut();
     if !response.status().is_success() {
         return Ok(());
     }
@@ -197,7 +196,7 @@ impl Promise {
 /// A body that is another's, exchanged once the whole of it has come and was found good.
 struct CheckedBody {
     inner: SdkBody,
-    buffer: PageBuffer,
+    buffer: ReusedBuffer,
     /// Of what has come, made while the processor still has it at hand.
     crc32: crc32fast::Hasher,
     promise: Promise,

@@ -1,4 +1,4 @@
-//! The MD5 of an upload that S3 has computed, so that nobody else has to.
+//! The MD5 of an object that S3 has computed, so that nobody else has to.
 //!
 //! S3's `ETag` of an object that `PutObject` made is the MD5 of its bytes, unless a key of KMS or of the user's encrypts
 //! it; a general purpose bucket encrypts with S3's own keys where nothing else is asked for, and each answer says which it was.
@@ -8,8 +8,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::types::ServerSideEncryption;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use highwater_domain::digest::md5;
 
 /// Whether the `ETag`s of a bucket are MD5s, as its first upload has shown. Clones share it.
@@ -19,11 +22,7 @@ pub(crate) struct EtagMd5(Arc<OnceLock<bool>>);
 impl EtagMd5 {
     /// The MD5 of `body`, which was uploaded, if S3 has computed it.
     pub(crate) fn of(&self, body: &[u8], answer: &PutObjectOutput) -> Option<[u8; 16]> {
-        if answer.server_side_encryption() != Some(&ServerSideEncryption::Aes256) {
-            return None;
-        }
-        let mut etag = [0; 16];
-        hex::decode_to_slice(answer.e_tag()?.trim_matches('"'), &mut etag).ok()?;
+        let etag = spelled_like_one(answer.server_side_encryption(), answer.e_tag())?;
         match self.0.get() {
             Some(true) => Some(etag),
             Some(false) => None,
@@ -35,6 +34,36 @@ impl EtagMd5 {
             }
         }
     }
+}
+
+/// The `ETag` of an object that was read, if it may be the MD5 of its bytes: who holds it against an MD5 and finds them
+/// equal knows that it is.
+///
+/// Only with a checksum of the whole object, which the SDK holds against the bytes: the MD5 is of what was put there.
+pub(crate) fn of_read(answer: &GetObjectOutput) -> Option<[u8; 16]> {
+    let checksums = [
+        answer.checksum_sha256(),
+        answer.checksum_crc64_nvme(),
+        answer.checksum_crc32_c(),
+        answer.checksum_crc32(),
+    ];
+    // One that is made of the checksums of an upload's parts ends with their number, and the SDK leaves it alone.
+    let is_whole = |checksum: &str| BASE64.decode(checksum).is_ok();
+    let mut given = checksums.into_iter().flatten().peekable();
+    given.peek()?;
+    if !given.all(is_whole) {
+        return None;
+    }
+    spelled_like_one(answer.server_side_encryption(), answer.e_tag())
+}
+
+fn spelled_like_one(by: Option<&ServerSideEncryption>, etag: Option<&str>) -> Option<[u8; 16]> {
+    if by != Some(&ServerSideEncryption::Aes256) {
+        return None;
+    }
+    let mut md5 = [0; 16];
+    hex::decode_to_slice(etag?.trim_matches('"'), &mut md5).ok()?;
+    Some(md5)
 }
 
 #[cfg(test)]

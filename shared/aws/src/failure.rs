@@ -192,6 +192,9 @@ where
     E: Error + 'static,
     R: std::fmt::Debug + 'static,
 {
+    if let Some(answer) = find::<AnswerError>(error) {
+        return (answer.kind(), answer.to_string());
+    }
     if let Some(role) = find::<RoleRefused>(error) {
         return (role.kind, role.to_string());
     }

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::large_buffer::large_buffer;
 use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
+use highwater_domain::reused_buffers::ReusedBuffers;
 
-use crate::etag_md5::EtagMd5;
+use crate::etag_md5::{self, EtagMd5};
 use crate::failure;
 use crate::signed_payload::SignedPayload;
 
@@ -29,6 +30,14 @@ const ITEM_COUNT: &str = "highwater-items";
 const CONFLICT_ATTEMPTS: u32 = 8;
 /// Room is made for no more than this before the bytes are there, whatever an answer promises.
 const MOST_PROMISED: u64 = 1 << 30;
+
+/// A body of so many bytes is large enough for its buffer to be worth keeping…
+const LEAST_REUSED: u64 = 1 << 20;
+/// … unless it has grown beyond this.
+const MOST_KEPT: usize = 64 << 20;
+
+/// The bytes of an object, and their MD5 if S3 has told it.
+type Read = (Bytes, Option<[u8; 16]>);
 
 /// How often a download is begun whose body broke off; the SDK retries only up to the first byte.
 const READ_ATTEMPTS: u32 = 4;
@@ -45,6 +54,7 @@ pub struct S3Store {
     pub(crate) client: Client,
     pub(crate) bucket: String,
     etags: EtagMd5,
+    bodies: ReusedBuffers,
 }
 
 impl S3Store {
@@ -55,6 +65,7 @@ impl S3Store {
             client,
             bucket: bucket.into(),
             etags: EtagMd5::default(),
+            bodies: ReusedBuffers::keeping(1, MOST_KEPT),
         }
     }
 
@@ -134,8 +145,27 @@ impl S3Store {
         }
     }
 
+    /// A body in one buffer. Gathering its pieces first would hold all of it twice.
+    async fn whole(
+        &self,
+        mut body: ByteStream,
+        length: Option<i64>,
+    ) -> Result<Bytes, ByteStreamError> {
+        let length = length.and_then(|length| u64::try_from(length).ok());
+        let length = length.unwrap_or(0).min(MOST_PROMISED);
+        if length < LEAST_REUSED {
+            let mut bytes = large_buffer(length);
+            gather(&mut body, &mut bytes).await?;
+            return Ok(bytes.into());
+        }
+        // Whoever reads one part after the other has every page of memory already.
+        let mut bytes = self.bodies.take_or(|| large_buffer(length));
+        gather(&mut body, &mut bytes).await?;
+        Ok(bytes.freeze())
+    }
+
     /// Downloads an object, or the range of it that an HTTP `Range` header names.
-    async fn get(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>, Failure> {
+    async fn get(&self, key: &str, range: Option<String>) -> Result<Option<Read>, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         loop {
@@ -153,12 +183,13 @@ impl S3Store {
                 Err(error) if code(&error) == Some("NoSuchKey") => return Ok(None),
                 // The range begins behind the object's end.
                 Err(error) if range.is_some() && status(&error) == Some(416) => {
-                    return Ok(Some(Bytes::new()));
+                    return Ok(Some((Bytes::new(), None)));
                 }
                 Err(error) => return Err(self.failure("GetObject", key, error)),
             };
-            match whole(output.body, output.content_length).await {
-                Ok(body) => return Ok(Some(body)),
+            let md5 = etag_md5::of_read(&output);
+            match self.whole(output.body, output.content_length).await {
+                Ok(body) => return Ok(Some((body, md5))),
                 Err(error) if attempts == READ_ATTEMPTS => {
                     return Err(Failure::new(
                         FailureKind::Transient,
@@ -176,14 +207,11 @@ impl S3Store {
     }
 }
 
-/// A body in one buffer. Gathering its pieces first would hold all of it twice.
-async fn whole(mut body: ByteStream, length: Option<i64>) -> Result<Bytes, ByteStreamError> {
-    let length = length.and_then(|length| u64::try_from(length).ok());
-    let mut bytes = large_buffer(length.unwrap_or(0).min(MOST_PROMISED));
+async fn gather(body: &mut ByteStream, bytes: &mut Vec<u8>) -> Result<(), ByteStreamError> {
     while let Some(piece) = body.try_next().await? {
         bytes.extend_from_slice(&piece);
     }
-    Ok(bytes.into())
+    Ok(())
 }
 
 #[async_trait]
@@ -219,6 +247,10 @@ impl ObjectStore for S3Store {
     }
 
     async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+        Ok(self.get(key, None).await?.map(|(body, _)| body))
+    }
+
+    async fn read_told_md5(&self, key: &str) -> Result<Option<Read>, Failure> {
         self.get(key, None).await
     }
 
@@ -230,7 +262,7 @@ impl ObjectStore for S3Store {
             return Ok(self.facts(key).await?.map(|_| Bytes::new()));
         }
         let header = format!("bytes={}-{last}", range.start);
-        self.get(key, Some(header)).await
+        Ok(self.get(key, Some(header)).await?.map(|(body, _)| body))
     }
 
     async fn facts(&self, key: &str) -> Result<Option<ObjectFacts>, Failure> {

@@ -9,9 +9,9 @@ use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::scan::{Page, ScanRequest, TableScanner};
 
 use crate::answer_capture::{Capture, Slot};
-use crate::page_buffers::PageBuffers;
 use crate::page_capture::CapturedPage;
 use crate::{attribute_value, failure};
+use highwater_domain::reused_buffers::ReusedBuffers;
 
 /// The call that everything here is about.
 const SCAN: &str = "Scan";
@@ -26,7 +26,7 @@ const SCAN: &str = "Scan";
 #[derive(Clone, Debug)]
 pub struct DynamoScanner {
     client: Client,
-    buffers: PageBuffers,
+    buffers: ReusedBuffers,
 }
 
 impl DynamoScanner {
@@ -35,7 +35,7 @@ impl DynamoScanner {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            buffers: PageBuffers::default(),
+            buffers: ReusedBuffers::default(),
         }
     }
 

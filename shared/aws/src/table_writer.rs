@@ -1,37 +1,34 @@
 //! Writes items that stay the bytes they are.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::ConsumedCapacity;
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
-use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_runtime_api::client::result::SdkError;
 use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
+use highwater_domain::reused_buffers::ReusedBuffers;
 use highwater_domain::table_writer::{
     BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_OPS, PutAnswer, TableWriter, WriteOp,
 };
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::answer_capture::{Capture, Slot};
-use crate::batch_write::{self, Unprocessed, json_text};
+use crate::batch_write::{self, BatchDone, PutDone, existing_item, json_text};
 use crate::failure;
 use crate::request_body::RequestBody;
+use crate::standing_call::{CallError, Seen, StandingCall};
 
 const BATCH: &str = "BatchWriteItem";
 const PUT: &str = "PutItem";
+/// The code of a refusal because the item is there.
+const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 
 /// Writes tables by `BatchWriteItem` and `PutItem`.
 ///
 /// Items go out as they are given, and those that come back undone are slices of the answer: no attribute
 /// value is built either way. It retries as often as its client does: give it one without retries, since the
-/// callers pace, count and retry by themselves.
+/// callers pace, count and retry by themselves. With such a client only its first call on a table is all the SDK's:
+/// the others are made after its pattern.
 ///
 /// Tables are named by name or ARN. Needs `dynamodb:BatchWriteItem` and `dynamodb:PutItem`.
 ///
@@ -39,13 +36,73 @@ const PUT: &str = "PutItem";
 #[derive(Clone, Debug)]
 pub struct DynamoWriter {
     client: Client,
+    /// `None` if the client retries: what stands is repeated, not tried again.
+    standing: Option<StandingCalls>,
+    /// For requests.
+    buffers: ReusedBuffers,
+}
+
+/// One for each operation.
+#[derive(Clone, Debug, Default)]
+struct StandingCalls {
+    batch: StandingCall,
+    put: StandingCall,
 }
 
 impl DynamoWriter {
     /// A writer over this client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        let retries = client.config().retry_config();
+        let once = retries.is_some_and(|retries| retries.max_attempts() == 1);
+        Self {
+            client,
+            standing: once.then(StandingCalls::default),
+            buffers: ReusedBuffers::default(),
+        }
+    }
+
+    async fn batch(&self, table: &str, body: Bytes) -> Result<BatchDone, CallError> {
+        let by_sdk = |body: Bytes, seen: Seen| async {
+            let slot = Slot::default();
+            self.client
+                .batch_write_item()
+                // The endpoint may depend on the account in the table's ARN.
+                .request_items(table, Vec::new())
+                .customize()
+                .interceptor(RequestBody::new(body))
+                .interceptor(Capture::into(&slot))
+                .interceptor(seen)
+                .send()
+                .await
+                .map_err(|error| error.map_service_error(|error| error.meta().clone()))?;
+            slot.taken().map_err(SdkError::dispatch_failure)
+        };
+        match &self.standing {
+            Some(standing) => standing.batch.call(table, body, by_sdk).await,
+            None => by_sdk(body, Seen::default()).await,
+        }
+    }
+
+    async fn put(&self, table: &str, body: Bytes) -> Result<PutDone, CallError> {
+        let by_sdk = |body: Bytes, seen: Seen| async {
+            let slot = Slot::default();
+            self.client
+                .put_item()
+                .table_name(table)
+                .customize()
+                .interceptor(RequestBody::new(body))
+                .interceptor(Capture::into(&slot))
+                .interceptor(seen)
+                .send()
+                .await
+                .map_err(|error| error.map_service_error(|error| error.meta().clone()))?;
+            slot.taken().map_err(SdkError::dispatch_failure)
+        };
+        match &self.standing {
+            Some(standing) => standing.put.call(table, body, by_sdk).await,
+            None => by_sdk(body, Seen::default()).await,
+        }
     }
 }
 
@@ -55,26 +112,12 @@ impl TableWriter for DynamoWriter {
         if ops.is_empty() {
             return Ok(BatchAnswer::default());
         }
-        let body = batch_body(table, ops)?;
-        let slot = Slot::<Unprocessed>::default();
-        let output = self
-            .client
-            .batch_write_item()
-            // The endpoint may depend on the account in the table's ARN.
-            .request_items(table, Vec::new())
-            .customize()
-            .interceptor(RequestBody::new(body))
-            .interceptor(Capture::into(&slot))
-            .send()
-            .await
-            .map_err(|error| failure::from_sdk(BATCH, table, error))?;
-        let undone = slot.take().ok_or_else(|| {
-            let message = "the answer does not say what became of the writes";
-            Failure::new(FailureKind::Corrupt, BATCH, table, message)
-        })?;
+        let body = batch_body(table, ops, &self.buffers)?;
+        let answer = self.batch(table, body).await;
+        let done = answer.map_err(|error| failure::from_sdk(BATCH, table, error))?;
         Ok(BatchAnswer {
-            unprocessed: undone_of(table, ops, undone)?,
-            consumed_capacity: output.consumed_capacity().iter().map(units).sum(),
+            unprocessed: undone_of(table, ops, done.unprocessed)?,
+            consumed_capacity: done.consumed_capacity,
         })
     }
 
@@ -86,27 +129,14 @@ impl TableWriter for DynamoWriter {
         want_existing: bool,
     ) -> Result<PutAnswer, Failure> {
         let body = put_body(table, partition_key, item, want_existing)?;
-        let existing = ExistingItem::default();
-        let result = self
-            .client
-            .put_item()
-            .table_name(table)
-            .customize()
-            .interceptor(RequestBody::new(body))
-            .interceptor(existing.clone())
-            .send()
-            .await;
-        match result {
-            Ok(output) => Ok(PutAnswer::Written {
-                consumed_capacity: output.consumed_capacity().map_or(0.0, units),
-            }),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(PutItemError::is_conditional_check_failed_exception) =>
+        match self.put(table, body.into()).await {
+            Ok(PutDone(consumed_capacity)) => Ok(PutAnswer::Written { consumed_capacity }),
+            Err(SdkError::ServiceError(refused))
+                if refused.err().code() == Some(CONDITION_FAILED) =>
             {
+                let said = refused.raw().body().bytes().filter(|_| want_existing);
                 Ok(PutAnswer::Exists {
-                    item: existing.take().filter(|_| want_existing),
+                    item: said.and_then(existing_item),
                 })
             }
             Err(error) => Err(failure::from_sdk(PUT, table, error)),
@@ -114,12 +144,8 @@ impl TableWriter for DynamoWriter {
     }
 }
 
-fn units(capacity: &ConsumedCapacity) -> f64 {
-    capacity.capacity_units().unwrap_or(0.0)
-}
-
 /// The batch's request, or why the service would not take it.
-fn batch_body(table: &str, ops: &[WriteOp]) -> Result<Vec<u8>, Failure> {
+fn batch_body(table: &str, ops: &[WriteOp], buffers: &ReusedBuffers) -> Result<Bytes, Failure> {
     let invalid = |message| Failure::new(FailureKind::Invalid, BATCH, table, message);
     if ops.len() > MAX_BATCH_OPS {
         let count = ops.len();
@@ -133,7 +159,7 @@ fn batch_body(table: &str, ops: &[WriteOp]) -> Result<Vec<u8>, Failure> {
             "write {index} of the batch is not one JSON object"
         )));
     }
-    let body = batch_write::request(table, ops);
+    let body = batch_write::request(table, ops, buffers);
     if body.len() > MAX_BATCH_BYTES {
         let bytes = body.len();
         return Err(invalid(format!(
@@ -147,7 +173,11 @@ fn batch_body(table: &str, ops: &[WriteOp]) -> Result<Vec<u8>, Failure> {
 ///
 /// Anything else would put into the table what nobody asked for. The service may spell an item in its own
 /// way, so they are known by table and number only.
-fn undone_of(table: &str, ops: &[WriteOp], undone: Unprocessed) -> Result<Vec<WriteOp>, Failure> {
+fn undone_of(
+    table: &str,
+    ops: &[WriteOp],
+    undone: BTreeMap<String, Vec<WriteOp>>,
+) -> Result<Vec<WriteOp>, Failure> {
     let corrupt = |message| Failure::new(FailureKind::Corrupt, BATCH, table, message);
     let name = |table: &str| table.rsplit('/').next().unwrap_or(table).to_owned();
     if let Some(other) = undone.keys().find(|other| name(other) != name(table)) {
@@ -196,45 +226,4 @@ fn put_body(
     body.extend_from_slice(item);
     body.push(b'}');
     Ok(body)
-}
-
-/// Keeps the item that a refused put found in its place, as the service sent it.
-#[derive(Clone, Debug, Default)]
-struct ExistingItem(Arc<Mutex<Option<Bytes>>>);
-
-impl ExistingItem {
-    fn take(&self) -> Option<Bytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-#[derive(Deserialize)]
-struct Refusal<'a> {
-    #[serde(borrow, rename = "Item")]
-    item: Option<&'a RawValue>,
-}
-
-#[dyn_dispatch_hint]
-impl Intercept for ExistingItem {
-    fn name(&self) -> &'static str {
-        "ExistingItem"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let response = context.response();
-        let item = response
-            .body()
-            .bytes()
-            .filter(|_| !response.status().is_success())
-            .and_then(|body| serde_json::from_slice::<Refusal<'_>>(body).ok())
-            .and_then(|refusal| refusal.item)
-            .map(|item| Bytes::copy_from_slice(item.get().as_bytes()));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = item;
-        Ok(())
-    }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -86,6 +88,17 @@ impl FileClaims {
     #[must_use]
     pub fn has_no_hash(&self) -> bool {
         self.md5.is_none() && self.sha256.is_none() && self.plain_sha256.is_none()
+    }
+
+    /// Whether this MD5 is all that a file's hashes have to be.
+    #[must_use]
+    pub fn is_all_in_md5(&self, md5: &[u8; 16]) -> bool {
+        let no_other = self.sha256.is_none() && self.plain_sha256.is_none();
+        no_other
+            && self
+                .md5
+                .as_ref()
+                .is_some_and(|claim| *claim == BASE64.encode(md5))
     }
 }
 

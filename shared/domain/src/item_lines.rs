@@ -1,4 +1,4 @@
-//! The records of a file of a backup, one by one, whoever wrote it. Memory is one record.
+//! The records of a file of a backup, one by one, whoever wrote it. Memory is a few records.
 //!
 //! Files are untrusted input. What is checked is what a loader must be able to rely on: the grammar of JSON,
 //! UTF-8, and that an item is an object of objects. Whether the values are ones that DynamoDB takes is not this
@@ -7,27 +7,28 @@
 
 use std::io::Read;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::backup_source::{LineShape, Packing};
 use crate::encoding::decode_typed;
 use crate::item_finder::compacted;
+use crate::json_walk::is_space;
 use crate::packing::{UnpackError, Unpacked};
 use crate::part_reader::PartError;
+use crate::reused_buffers::ReusedBuffers;
 use crate::table_writer::WriteOp;
 
-mod json_walk;
 mod record_shape;
 
-use json_walk::first_of;
 use record_shape::Found;
 
 /// The most bytes that one record may have. An item has at most 400 KB by DynamoDB's count; as JSON, with every
 /// byte of its text escaped, several times that.
 pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// Decompressed at a time, at least.
-const READ_BYTES: usize = 64 << 10;
+/// What text is decompressed into, at least. Records are slices of it: what keeps one keeps all of it.
+const BUFFER_BYTES: usize = 192 << 10;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -54,12 +55,12 @@ pub struct ItemLines<R> {
     unpacked: Unpacked<R>,
     object: String,
     shape: LineShape,
-    buffer: Vec<u8>,
-    /// Where in the buffer the next record begins.
-    start: usize,
-    /// Whether the file's end is in the buffer.
+    /// What is decompressed and not given out yet.
+    text: Bytes,
+    buffers: ReusedBuffers,
+    /// Whether it ends with the file.
     ended: bool,
-    /// The physical line at `start`, from 1.
+    /// The physical line at which it begins, from 1.
     line: u64,
     records: u64,
     plain_bytes: u64,
@@ -69,6 +70,15 @@ pub struct ItemLines<R> {
 }
 
 impl<R: Read> ItemLines<R> {
+    /// The same, which takes what text is decompressed into from `buffers`.
+    #[must_use]
+    pub fn with_buffers(self, buffers: &ReusedBuffers) -> Self {
+        Self {
+            buffers: buffers.clone(),
+            ..self
+        }
+    }
+
     /// Reads `reader`, which gives the stored bytes of `object`.
     #[must_use]
     pub fn new(reader: R, object: String, packing: Packing, shape: LineShape) -> Self {
@@ -76,8 +86,8 @@ impl<R: Read> ItemLines<R> {
             unpacked: Unpacked::new(reader, packing),
             object,
             shape,
-            buffer: Vec::with_capacity(READ_BYTES),
-            start: 0,
+            text: Bytes::new(),
+            buffers: ReusedBuffers::default(),
             ended: false,
             line: 1,
             records: 0,
@@ -120,27 +130,20 @@ impl<R: Read> ItemLines<R> {
         self.plain_bytes
     }
 
-    fn rest(&self) -> &[u8] {
-        self.buffer.get(self.start..).unwrap_or_default()
-    }
-
     /// Reads on, so that a pending record of any length costs a number of reads that grows with its logarithm.
     fn fill(&mut self) -> Result<(), PartError> {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        let kept = self.buffer.len();
+        let kept = self.text.len();
         if kept > MAX_RECORD_BYTES {
-            return Err(PartError::TooLong {
-                object: self.object.clone(),
-                line: self.line,
-                limit: MAX_RECORD_BYTES,
-            });
+            return Err(self.too_long());
         }
-        let wanted = kept + READ_BYTES.max(kept);
-        self.buffer.resize(wanted, 0);
+        let wanted = BUFFER_BYTES.max(2 * kept);
+        let mut buffer = self.buffers.take_long(wanted);
+        if let Some(room) = buffer.get_mut(..kept) {
+            room.copy_from_slice(&self.text);
+        }
         let mut filled = kept;
         while filled < wanted && !self.ended {
-            let room = self.buffer.get_mut(filled..).unwrap_or_default();
+            let room = buffer.get_mut(filled..).unwrap_or_default();
             match self.unpacked.read(room) {
                 Ok(read) => {
                     filled += read;
@@ -149,8 +152,17 @@ impl<R: Read> ItemLines<R> {
                 Err(error) => return Err(self.torn(&error)),
             }
         }
-        self.buffer.truncate(filled);
+        buffer.truncate(filled);
+        self.text = buffer.freeze();
         Ok(())
+    }
+
+    fn too_long(&self) -> PartError {
+        PartError::TooLong {
+            object: self.object.clone(),
+            line: self.line,
+            limit: MAX_RECORD_BYTES,
+        }
     }
 
     fn torn(&self, error: &UnpackError) -> PartError {
@@ -169,20 +181,17 @@ impl<R: Read> ItemLines<R> {
         }
     }
 
-    /// Moves behind `length` bytes of the buffer.
+    /// Moves behind `length` bytes of the text.
     fn pass(&mut self, length: usize) {
-        let passed = self.rest().get(..length).unwrap_or_default();
-        let mut breaks = 0;
-        let mut from = 0;
-        while let Some(found) = passed
-            .get(from..)
-            .and_then(|rest| first_of(rest, b'\n', b'\n'))
-        {
-            breaks += 1;
-            from += found + 1;
-        }
+        let passed = self.text.get(..length).unwrap_or_default();
+        let breaks = memchr_iter(b'\n', passed).count() as u64;
+        self.pass_lines(length, breaks);
+    }
+
+    /// Moves behind `length` bytes with so many line breaks.
+    fn pass_lines(&mut self, length: usize, breaks: u64) {
         self.line += breaks;
-        self.start += length;
+        self.text.advance(length.min(self.text.len()));
         self.plain_bytes += length as u64;
     }
 
@@ -190,12 +199,11 @@ impl<R: Read> ItemLines<R> {
     fn next_line(&mut self) -> Result<Option<Record>, PartError> {
         let mut searched = 0;
         let length = loop {
-            let rest = self.rest();
-            let unseen = rest.get(searched..).unwrap_or_default();
-            if let Some(found) = first_of(unseen, b'\n', b'\n') {
+            let unseen = self.text.get(searched..).unwrap_or_default();
+            if let Some(found) = memchr(b'\n', unseen) {
                 break searched + found + 1;
             }
-            searched = rest.len();
+            searched = self.text.len();
             if self.ended {
                 break searched;
             }
@@ -205,21 +213,17 @@ impl<R: Read> ItemLines<R> {
             return Ok(None);
         }
         if length > MAX_RECORD_BYTES {
-            return Err(PartError::TooLong {
-                object: self.object.clone(),
-                line: self.line,
-                limit: MAX_RECORD_BYTES,
-            });
+            return Err(self.too_long());
         }
-        let line = self.rest().get(..length).unwrap_or_default();
-        let found = record_shape::whole(line)
+        let line = self.text.slice(..length);
+        let found = record_shape::whole(&line)
             .and_then(|()| match self.shape {
-                LineShape::Change => record_shape::change(line),
-                _ => record_shape::wrapped(line),
+                LineShape::Change => record_shape::change(&line),
+                _ => record_shape::wrapped(&line),
             })
             .map_err(|reason| self.bad(reason))?;
-        let op = op(line, found);
-        self.pass(length);
+        let op = op(&line, found);
+        self.pass_lines(length, u64::from(line.ends_with(b"\n")));
         Ok(Some(self.record(op)))
     }
 
@@ -229,7 +233,7 @@ impl<R: Read> ItemLines<R> {
             return Ok(None);
         }
         loop {
-            match record_shape::first_object(self.rest(), self.ended) {
+            match record_shape::first_object(&self.text, self.ended) {
                 Ok(Some(length)) => return self.object_of(length).map(Some),
                 Ok(None) => self.fill()?,
                 Err(error) => {
@@ -243,17 +247,13 @@ impl<R: Read> ItemLines<R> {
 
     fn object_of(&mut self, length: usize) -> Result<Record, PartError> {
         if length > MAX_RECORD_BYTES {
-            return Err(PartError::TooLong {
-                object: self.object.clone(),
-                line: self.line,
-                limit: MAX_RECORD_BYTES,
-            });
+            return Err(self.too_long());
         }
-        let text = self.rest().get(..length).unwrap_or_default();
+        let text = self.text.slice(..length);
         let op = match self.shape {
-            LineShape::Any if record_shape::is_typed(text) => typed(text),
-            LineShape::Any => record_shape::wrapped_or_bare(text).map(|found| op(text, found)),
-            _ => record_shape::bare(text).map(|found| op(text, found)),
+            LineShape::Any if record_shape::is_typed(&text) => typed(&text),
+            LineShape::Any => record_shape::wrapped_or_bare(&text).map(|found| op(&text, found)),
+            _ => record_shape::bare(&text).map(|found| op(&text, found)),
         };
         let op = op.map_err(|reason| self.bad(reason))?;
         self.pass(length);
@@ -264,7 +264,7 @@ impl<R: Read> ItemLines<R> {
     /// Moves to the next object; false at the file's end.
     fn pass_space(&mut self) -> Result<bool, PartError> {
         loop {
-            let rest = self.rest();
+            let rest = &self.text;
             if self.plain_bytes == 0 && rest.len() < BYTE_ORDER_MARK.len() && !self.ended {
                 self.fill()?;
                 continue;
@@ -286,8 +286,7 @@ impl<R: Read> ItemLines<R> {
 
     /// The line break that is in sight belongs to the record before it.
     fn pass_line_break(&mut self) {
-        let rest = self.rest();
-        let space = rest.iter().take_while(|byte| is_space(**byte));
+        let space = self.text.iter().take_while(|byte| is_space(**byte));
         if let Some(end) = space.clone().position(|byte| *byte == b'\n') {
             self.pass(end + 1);
         }
@@ -305,10 +304,6 @@ impl<R: Read> ItemLines<R> {
     }
 }
 
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
 /// The item of a line of a typed dump.
 fn typed(text: &[u8]) -> Result<WriteOp, String> {
     match decode_typed(text) {
@@ -317,15 +312,15 @@ fn typed(text: &[u8]) -> Result<WriteOp, String> {
     }
 }
 
-/// The write that a record asks for, its bytes on one line.
-fn op(text: &[u8], found: Found) -> WriteOp {
+/// The write that a record asks for, its bytes on one line: a slice of the text, unless it has to be put on one.
+fn op(text: &Bytes, found: Found) -> WriteOp {
     let body = |span: std::ops::Range<usize>| {
         let raw = text.get(span).unwrap_or_default();
         // A line break cannot stand inside a JSON string: where there is one, it is layout.
-        if first_of(raw, b'\n', b'\r').is_some() {
+        if memchr2(b'\n', b'\r', raw).is_some() {
             Bytes::from(compacted(raw))
         } else {
-            Bytes::copy_from_slice(raw)
+            text.slice_ref(raw)
         }
     };
     match found {

@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::json_walk::{Walk, unquoted};
 use crate::key::{KeyAttribute, KeySchema, ScalarType};
 use crate::number::CanonicalNumber;
 
@@ -66,6 +67,40 @@ impl KeySchema {
             .deserialize(&mut reader)
             .and_then(|values| reader.end().map(|()| values))
             .map_err(|error| UnusableKey::NotAnItem(error.to_string()))?;
+        self.print(values)
+    }
+
+    /// The same of an item that was found to be JSON before, as those of [`ItemLines`](crate::item_lines::ItemLines)
+    /// were. Of anything else the print means nothing.
+    pub fn print_of_checked(&self, item: &[u8]) -> Result<KeyPrint, UnusableKey> {
+        match self.spelled_plainly(item) {
+            Some(values) => self.print(values),
+            None => self.print_of(item),
+        }
+    }
+
+    /// The key's values where they stand in the item, if neither they nor any name is escaped.
+    fn spelled_plainly<'a>(&self, item: &'a [u8]) -> Option<Found<'a>> {
+        let mut found = Found::default();
+        let mut walk = Walk::into(item);
+        while let Some(name) = walk.name() {
+            let name = unquoted(walk.slice(&name))?;
+            if name == self.partition.name.as_bytes() {
+                found.partition = Some(plain_scalar(&mut walk)?);
+            } else if self
+                .sort
+                .as_ref()
+                .is_some_and(|it| name == it.name.as_bytes())
+            {
+                found.sort = Some(plain_scalar(&mut walk)?);
+            } else {
+                walk.value();
+            }
+        }
+        Some(found)
+    }
+
+    fn print(&self, values: Found<'_>) -> Result<KeyPrint, UnusableKey> {
         let mut hash = Sha256::new();
         absorb(
             &mut hash,
@@ -81,6 +116,23 @@ impl KeySchema {
         print.copy_from_slice(&digest[..16]);
         Ok(KeyPrint(print))
     }
+}
+
+/// A value of one of the types that a key can have, with nothing else in it and nothing escaped.
+fn plain_scalar<'a>(walk: &mut Walk<'a>) -> Option<Scalar<'a>> {
+    if !walk.enter() {
+        return None;
+    }
+    let kind = walk.name()?;
+    let kind = match walk.slice(&kind) {
+        br#""S""# => ScalarType::S,
+        br#""N""# => ScalarType::N,
+        br#""B""# => ScalarType::B,
+        _ => return None,
+    };
+    let text = std::str::from_utf8(walk.plain_string()?).ok()?;
+    let is_all = walk.name().is_none();
+    is_all.then_some(Scalar::Text(kind, Cow::Borrowed(text)))
 }
 
 /// What an item has under the names of the key's attributes.
@@ -231,7 +283,13 @@ mod tests {
     }
 
     fn print(partition: ScalarType, item: &str) -> Result<KeyPrint, UnusableKey> {
-        schema(partition, None).print_of(item.as_bytes())
+        let schema = schema(partition, None);
+        let print = schema.print_of(item.as_bytes());
+        if serde_json::from_str::<serde_json::Value>(item).is_ok_and(|item| item.is_object()) {
+            let checked = schema.print_of_checked(item.as_bytes());
+            assert_eq!(checked, print, "{item}");
+        }
+        print
     }
 
     #[test]
@@ -250,6 +308,15 @@ mod tests {
             text(r#"{"id":{"S":"a"}}"#),
             text(r#"{"\u0069d":{"S":"\u0061"}}"#)
         );
+        for spelled in [
+            r#"{"x":{"M":{"id":{"S":"b"}}},"id" : { "S" : "a" } ,"\u0079":{"L":[{"S":"]}"}]}}"#,
+            r#"{"id":{"S":"b"},"id":{"S":"a"}}"#,
+            r#"{"id":{"S":"b"},"i\u0064":{"S":"a"}}"#,
+            r#"{"i\u0064":{"S":"b"},"id":{"\u0053":"a"}}"#,
+            r#"{"\\":{"S":"\\\""},"id":{"S":"a"}}"#,
+        ] {
+            assert_eq!(text(spelled), text(r#"{"id":{"S":"a"}}"#), "{spelled}");
+        }
     }
 
     #[test]

@@ -116,6 +116,12 @@ pub trait ObjectStore: Debug + Send + Sync {
     /// The object's bytes, or `None` if there is none.
     async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure>;
 
+    /// The same; and the MD5 that the store computed when the object was put there, if it says so and if what came was held
+    /// against another checksum of that time. Nobody else has to compute it, then.
+    async fn read_told_md5(&self, key: &str) -> Result<Option<(Bytes, Option<[u8; 16]>)>, Failure> {
+        Ok(self.read(key).await?.map(|body| (body, None)))
+    }
+
     /// The bytes from `range.start` up to `range.end`, fewer at the object's end, none behind it; `None` if
     /// there is no object.
     async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure>;

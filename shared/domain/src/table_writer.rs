@@ -17,6 +17,16 @@ pub enum WriteOp {
 }
 
 impl WriteOp {
+    /// The same in bytes of its own: what is read from a file is a slice of much of it.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        let copy = |bytes: Bytes| Bytes::copy_from_slice(&bytes);
+        match self {
+            Self::Put(item) => Self::Put(copy(item)),
+            Self::Delete(key) => Self::Delete(copy(key)),
+        }
+    }
+
     /// The item's or the key's bytes.
     #[must_use]
     pub fn body(&self) -> &Bytes {

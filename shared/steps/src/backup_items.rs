@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use highwater_domain::backup_source::{Catalog, SourceKind};
 use highwater_domain::key::KeySchema;
 use highwater_domain::object_store::ObjectStore;
+use highwater_domain::reused_buffers::ReusedBuffers;
 use highwater_domain::table_writer::WriteOp;
 
 use crate::error::StepError;
 use crate::item_source::{ItemBatch, ItemBatches, ItemSource};
-use crate::source_file::{self, Records};
+use crate::source_file::{Records, open_file_in};
 
 /// A backup as a source of items.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct BackupItems {
     catalog: Catalog,
     concurrency: u32,
     skip_checks: bool,
+    buffers: ReusedBuffers,
 }
 
 impl BackupItems {
@@ -42,6 +44,7 @@ impl BackupItems {
             catalog,
             concurrency: concurrency.max(1),
             skip_checks,
+            buffers: ReusedBuffers::default(),
         })
     }
 }
@@ -72,7 +75,7 @@ impl ItemSource for BackupItems {
         let file = self.catalog.files.get(unit as usize).ok_or_else(|| {
             StepError::Internal(format!("{} has no file {unit}", self.catalog.url))
         })?;
-        let records = source_file::open_file(&self.store, file, self.skip_checks).await?;
+        let records = open_file_in(&self.store, file, self.skip_checks, &self.buffers).await?;
         Ok(Box::new(FileItems {
             records,
             object: self.store.url(&file.object),

@@ -15,7 +15,6 @@ use highwater_domain::table_writer::WriteOp;
 use crate::error::StepError;
 use crate::load_file::{Advance, FileLoad};
 use crate::materialize::NewSnapshot;
-use crate::source_file::open_file;
 use crate::write_part::{Commit, FinishedPart, PartTarget, Seen};
 
 /// One file on its way into the new snapshot.
@@ -117,7 +116,6 @@ impl FileCopy<'_> {
     async fn copy(&self) -> Result<Copied, StepError> {
         let FileLoad {
             deps,
-            record,
             store,
             source,
             ..
@@ -132,7 +130,7 @@ impl FileCopy<'_> {
             parts: 0,
             draft: Draft::new(&self.snapshot.record)?,
         };
-        let mut records = open_file(store, source, record.skip_checks).await?;
+        let mut records = self.load.open().await?;
         while let Some(chunk) = records.next().await? {
             let before = reading.totals;
             for record in chunk {
@@ -213,7 +211,7 @@ impl FileCopy<'_> {
             return Err(broken("it deletes an item, which no snapshot does".into()));
         };
         let print = schema
-            .print_of(item)
+            .print_of_checked(item)
             .map_err(|error| broken(error.to_string()))?;
         reading.lines = record.line;
         reading.totals.read += 1;

@@ -1,6 +1,7 @@
 //! Items on their way: gathered into batches, several of which are written at once and accounted for in order.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use highwater_domain::item_lines::Record;
 use highwater_domain::key_print::KeyPrint;
@@ -21,7 +22,10 @@ const BATCH_LINES: u64 = 10_000;
 /// Batches that are written at once by one worker.
 const BATCHES_IN_FLIGHT: usize = 8;
 
-/// The same where every item is a request of its own.
+/// With so many bytes on their way no further batch is begun: items lie in memory twice then, as read and as sent.
+const BYTES_IN_FLIGHT: usize = 1 << 20;
+
+/// The most batches at once where every item is a request of its own.
 const SINGLES_IN_FLIGHT: usize = 2;
 
 /// Consecutive lines of a file, sorted out.
@@ -75,7 +79,7 @@ impl Draft {
         self.rejects.push(Reject {
             line: record.line,
             reason,
-            op: record.op,
+            op: record.op.detached(),
         });
     }
 
@@ -116,10 +120,12 @@ impl Drop for Writing {
 /// The batches that are being written. They end in any order and are accounted for in that of the file, so that
 /// a checkpoint always says: everything up to this line.
 pub struct InFlight {
-    writer: ItemWriter,
+    writer: Arc<ItemWriter>,
     batches: VecDeque<Written>,
     prints: HashSet<KeyPrint>,
     most: usize,
+    /// Of the items.
+    bytes: usize,
 }
 
 impl InFlight {
@@ -127,9 +133,10 @@ impl InFlight {
     #[must_use]
     pub fn new(writer: ItemWriter, on_existing: OnExisting) -> Self {
         Self {
-            writer,
+            writer: Arc::new(writer),
             batches: VecDeque::new(),
             prints: HashSet::new(),
+            bytes: 0,
             most: match on_existing {
                 OnExisting::Overwrite => BATCHES_IN_FLIGHT,
                 OnExisting::Skip => SINGLES_IN_FLIGHT,
@@ -140,7 +147,7 @@ impl InFlight {
     /// Whether a batch must end before another one begins.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.batches.len() >= self.most
+        self.batches.len() >= self.most || self.bytes >= BYTES_IN_FLIGHT
     }
 
     /// Whether there is none.
@@ -163,7 +170,8 @@ impl InFlight {
         let ops = std::mem::take(&mut draft.ops);
         let prints: Vec<KeyPrint> = ops.iter().map(|it| it.print).collect();
         self.prints.extend(&prints);
-        let writer = self.writer.clone();
+        self.bytes += draft.op_bytes;
+        let writer = Arc::clone(&self.writer);
         let write = async move { writer.write(ops).await };
         self.batches.push_back(Written {
             draft,
@@ -175,6 +183,7 @@ impl InFlight {
     /// What became of the earliest batch; `None` if there is none.
     pub async fn next(&mut self) -> Option<(Draft, Result<BatchOutcome, Unfinished>)> {
         let mut written = self.batches.pop_front()?;
+        self.bytes -= written.draft.op_bytes;
         let outcome = match (&mut written.outcome.0).await {
             Ok(outcome) => outcome,
             Err(error) => {

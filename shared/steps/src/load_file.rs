@@ -11,6 +11,7 @@ use highwater_domain::item_size::item_size;
 use highwater_domain::key_print::KeyPrint;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::restore::{FileCheckpoint, RestoreRecord};
+use highwater_domain::reused_buffers::ReusedBuffers;
 use highwater_domain::table_writer::WriteOp;
 
 use crate::error::StepError;
@@ -19,7 +20,7 @@ use crate::overlay::Overlay;
 use crate::rejects::{self, Lines};
 use crate::restore_deps::RestoreDeps;
 use crate::restore_status;
-use crate::source_file::open_file;
+use crate::source_file::{Records, open_file_in};
 use crate::write_items::{ItemWriter, Reject, Unfinished};
 
 /// Progress is committed after so long, so that a crash loses little.
@@ -51,6 +52,8 @@ pub(crate) struct FileLoad<'a> {
     /// The keys whose state at a second the log tells, where this is a file of the snapshot under it.
     pub(crate) overlay: Option<&'a Overlay>,
     pub(crate) budget: Budget,
+    /// What the lane's files are decompressed into.
+    pub(crate) buffers: &'a ReusedBuffers,
 }
 
 /// What is done of a file and not yet committed.
@@ -170,7 +173,7 @@ impl FileLoad<'_> {
         mut quota: Option<u64>,
     ) -> Result<bool, Unfinished> {
         let from = progress.committed.lines;
-        let mut records = open_file(self.store, self.source, self.record.skip_checks).await?;
+        let mut records = self.open().await?;
         let mut draft = Draft::default();
         while let Some(chunk) = records.next().await? {
             for record in chunk.into_iter().filter(|record| record.line > from) {
@@ -202,6 +205,17 @@ impl FileLoad<'_> {
         }
         in_flight.start(draft);
         Ok(true)
+    }
+
+    /// The file's records, from the first one on.
+    pub(crate) async fn open(&self) -> Result<Records, StepError> {
+        open_file_in(
+            self.store,
+            self.source,
+            self.record.skip_checks,
+            self.buffers,
+        )
+        .await
     }
 
     /// Time is up while records are read: what was started is waited for, what was not is left for the next round.
@@ -284,7 +298,7 @@ impl FileLoad<'_> {
     fn sort_out(&self, record: &Record) -> Result<Sorted, StepError> {
         let schema = &self.record.key_schema;
         let body = record.op.body();
-        let print = match schema.print_of(body) {
+        let print = match schema.print_of_checked(body) {
             Ok(print) => print,
             Err(error) => return Ok(Sorted::Rejected(error.to_string())),
         };

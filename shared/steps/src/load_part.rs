@@ -15,6 +15,7 @@ use highwater_domain::budget::Budget;
 use highwater_domain::ids::UnixMillis;
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::restore::{Engine, ReplicaOf, RestoreId, RestoreRecord};
+use highwater_domain::reused_buffers::ReusedBuffers;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StepError;
@@ -169,6 +170,7 @@ struct Sources {
     store: Arc<dyn ObjectStore>,
     catalog: Catalog,
     overlay: Option<Overlay>,
+    buffers: ReusedBuffers,
 }
 
 impl Sources {
@@ -182,6 +184,7 @@ impl Sources {
             store,
             catalog,
             overlay,
+            buffers: ReusedBuffers::default(),
         })
     }
 
@@ -209,6 +212,7 @@ impl Sources {
             source,
             overlay,
             budget,
+            buffers: &self.buffers,
         })
     }
 }

@@ -3,7 +3,7 @@
 //! No record is given out before the whole file was found to be what the backup says of it. A file of up to 64 MiB
 //! is fetched once and kept; a larger one is read twice, by ranges, and the second reading is held against the
 //! first one range by range, so that nobody can change it in between. Where the backup gives a hash the first
-//! reading compares hashes; where it gives none it takes every line apart.
+//! reading compares hashes, unless the store has done so by itself; where it gives none it takes every line apart.
 //!
 //! Decompression and parsing run on a thread of their own, fed and drained by short queues, so that they neither
 //! stall the runtime nor run ahead of whoever takes the records. A small file is taken apart where its records
@@ -17,6 +17,7 @@ use highwater_domain::file_check;
 use highwater_domain::item_lines::{ItemLines, Record};
 use highwater_domain::object_store::ObjectStore;
 use highwater_domain::part_reader::PartError;
+use highwater_domain::reused_buffers::ReusedBuffers;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -139,27 +140,40 @@ pub async fn open_file(
     file: &SourceFile,
     skip_checks: bool,
 ) -> Result<Records, StepError> {
-    open_sized(store, file, skip_checks, Sizes::default()).await
+    open_file_in(store, file, skip_checks, &ReusedBuffers::default()).await
+}
+
+/// The same for one of several files that are read one after the other: what they are decompressed into is used again.
+pub async fn open_file_in(
+    store: &Arc<dyn ObjectStore>,
+    file: &SourceFile,
+    skip_checks: bool,
+    buffers: &ReusedBuffers,
+) -> Result<Records, StepError> {
+    open_sized(store, file, skip_checks, buffers, Sizes::default()).await
 }
 
 async fn open_sized(
     store: &Arc<dyn ObjectStore>,
     file: &SourceFile,
     skip_checks: bool,
+    buffers: &ReusedBuffers,
     sizes: Sizes,
 ) -> Result<Records, StepError> {
     if file.stored_bytes <= sizes.whole {
         let object = WholeObject::fetch(store, file).await?;
+        let is_checked = skip_checks || object.is_vouched_for(file);
         if file.stored_bytes <= sizes.at_once {
-            if !skip_checks {
+            if !is_checked {
                 file_check::check(object.reader(), file)?;
             }
-            return Ok(here(object.reader(), file, skip_checks));
+            return Ok(here(object.reader(), file, skip_checks, buffers));
         }
-        if !skip_checks {
+        if !is_checked {
             checked(object.reader(), file).await?;
         }
-        return Ok(start(object.reader(), file, skip_checks, None));
+        let reader = object.reader();
+        return Ok(start(reader, file, skip_checks, buffers, None));
     }
     let mut pins = Pins::None;
     if !skip_checks {
@@ -167,7 +181,7 @@ async fn open_sized(
         pins = checked(bytes, file).await?.into_pins();
     }
     let (bytes, feeder) = stored_bytes::by_ranges(store, file, sizes.range, pins);
-    Ok(start(bytes, file, skip_checks, Some(feeder)))
+    Ok(start(bytes, file, skip_checks, buffers, Some(feeder)))
 }
 
 /// The first reading: the whole file, on a thread of its own.
@@ -189,13 +203,18 @@ async fn checked(mut bytes: StoredBytes, file: &SourceFile) -> Result<StoredByte
     })
 }
 
-fn lines_of<R: Read>(bytes: R, file: &SourceFile) -> ItemLines<R> {
-    ItemLines::new(bytes, file.object.clone(), file.packing, file.shape)
+fn lines_of<R: Read>(bytes: R, file: &SourceFile, buffers: &ReusedBuffers) -> ItemLines<R> {
+    ItemLines::new(bytes, file.object.clone(), file.packing, file.shape).with_buffers(buffers)
 }
 
-fn here(bytes: StoredBytes, file: &SourceFile, skip_checks: bool) -> Records {
+fn here(
+    bytes: StoredBytes,
+    file: &SourceFile,
+    skip_checks: bool,
+    buffers: &ReusedBuffers,
+) -> Records {
     Records {
-        from: Origin::Here(Box::new(lines_of(bytes, file))),
+        from: Origin::Here(Box::new(lines_of(bytes, file, buffers))),
         file: file.clone(),
         skip_checks,
         state: State::Reading,
@@ -207,13 +226,16 @@ fn start(
     bytes: StoredBytes,
     file: &SourceFile,
     skip_checks: bool,
+    buffers: &ReusedBuffers,
     feeder: Option<Feeder>,
 ) -> Records {
     let (say, said) = mpsc::channel(2);
-    let reading = file.clone();
+    let (reading, buffers) = (file.clone(), buffers.clone());
     spawn_blocking(move || {
         let mut bytes = bytes;
-        let outcome = read(&mut bytes, &reading, skip_checks, &say);
+        let mut lines = lines_of(&mut bytes, &reading, &buffers);
+        let outcome = read(&mut lines, &reading, skip_checks, &say);
+        drop(lines);
         let last = match (bytes.take_failure(), outcome) {
             (Some(failure), _) => Said::Broken(failure),
             (None, Err(Stop::Part(error))) => Said::Broken(error.into()),
@@ -246,14 +268,13 @@ impl From<PartError> for Stop {
     }
 }
 
-fn read(
-    bytes: &mut StoredBytes,
+fn read<R: Read>(
+    lines: &mut ItemLines<R>,
     file: &SourceFile,
     skip_checks: bool,
     say: &mpsc::Sender<Said>,
 ) -> Result<(), Stop> {
-    let mut lines = lines_of(bytes, file);
-    while let Some(batch) = next_batch(&mut lines, file, skip_checks)? {
+    while let Some(batch) = next_batch(lines, file, skip_checks)? {
         let said = say.blocking_send(Said::Batch(batch));
         said.map_err(|_| Stop::Unheard)?;
     }
@@ -385,9 +406,17 @@ mod tests {
         (Arc::new(store), file)
     }
 
+    async fn open_small(
+        store: &Arc<dyn ObjectStore>,
+        file: &SourceFile,
+        skip: bool,
+    ) -> Result<Records, StepError> {
+        open_sized(store, file, skip, &ReusedBuffers::default(), SMALL).await
+    }
+
     async fn count(store: &Arc<Swapping>, file: &SourceFile, skip: bool) -> Result<u64, StepError> {
         let store: Arc<dyn ObjectStore> = store.clone();
-        let mut records = open_sized(&store, file, skip, SMALL).await?;
+        let mut records = open_small(&store, file, skip).await?;
         let mut count = 0;
         loop {
             match records.next().await {
@@ -472,7 +501,7 @@ mod tests {
             let failing = Arc::new(Failing::once(nth, Moment::Before, FailureKind::Throttled));
             let shared: Arc<dyn ObjectStore> = Arc::new(Intercepted::new(&store, &failing));
             let outcome = async {
-                let mut records = open_sized(&shared, &file, false, SMALL).await?;
+                let mut records = open_small(&shared, &file, false).await?;
                 let mut count = 0;
                 while let Some(batch) = records.next().await? {
                     count += batch.len();
@@ -497,7 +526,7 @@ mod tests {
     async fn dropped_records_stop_the_fetching() {
         let (store, file) = stored(&text(200_000), u64::MAX);
         let shared: Arc<dyn ObjectStore> = store.clone();
-        let mut records = open_sized(&shared, &file, true, SMALL).await.unwrap();
+        let mut records = open_small(&shared, &file, true).await.unwrap();
         assert!(records.next().await.unwrap().is_some());
         drop(records);
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -12,12 +12,13 @@ use highwater_domain::file_check;
 use highwater_domain::item_lines::Record;
 use highwater_domain::key::KeySchema;
 use highwater_domain::object_store::ObjectStore;
+use highwater_domain::reused_buffers::ReusedBuffers;
 use highwater_domain::table_writer::WriteOp;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
 use crate::error::StepError;
-use crate::source_file::open_file;
+use crate::source_file::open_file_in;
 
 /// Bad files, and bad items, that a report names; the rest are counted.
 const NAMED: usize = 100;
@@ -121,6 +122,7 @@ pub async fn verify(
         store,
         schema: catalog.key_schema.clone().map(Arc::new),
         findings: Mutex::default(),
+        buffers: ReusedBuffers::default(),
         observe,
     };
     let reading = &reading;
@@ -182,6 +184,7 @@ struct Reading<'a, F> {
     store: &'a Arc<dyn ObjectStore>,
     schema: Option<Arc<KeySchema>>,
     findings: Mutex<Findings>,
+    buffers: ReusedBuffers,
     observe: F,
 }
 
@@ -223,7 +226,7 @@ impl<F: Fn(VerifyTotals) + Send + Sync> Reading<'_, F> {
     async fn read(&self, file: &SourceFile, read: &mut VerifyTotals) -> Result<(), StepError> {
         // Without a hash the first reading would do what this one does: nothing here is used before the end.
         let once = file.claims.has_no_hash();
-        let mut records = open_file(self.store, file, once).await?;
+        let mut records = open_file_in(self.store, file, once, &self.buffers).await?;
         while let Some(batch) = records.next().await? {
             let mut added = VerifyTotals::default();
             for record in &batch {
@@ -259,7 +262,7 @@ impl<F: Fn(VerifyTotals) + Send + Sync> Reading<'_, F> {
         let url = self.store.url(&file.object);
         let check = move || {
             let bad = |record: &Record| {
-                let error = schema.print_of(record.op.body()).err()?;
+                let error = schema.print_of_checked(record.op.body()).err()?;
                 Some(BadItem {
                     url: url.clone(),
                     line: record.line,

@@ -123,6 +123,7 @@ impl ItemWriter {
                 let rest = batch.split_off(batch.len() / 2);
                 batches.extend([rest, batch]);
             } else if let Some(NumberedOp { line, op, .. }) = batch.pop() {
+                let op = op.detached();
                 outcome.rejects.push(Reject { line, reason, op });
             }
         }
@@ -136,8 +137,6 @@ impl ItemWriter {
         totals: &mut LoadTotals,
     ) -> Result<Option<String>, Unfinished> {
         let table = self.record.target.as_str();
-        let originals: HashMap<KeyPrint, &WriteOp> =
-            batch.iter().map(|it| (it.print, &it.op)).collect();
         let mut left: Vec<WriteOp> = batch.iter().map(|it| it.op.clone()).collect();
         let mut patience = self.patience();
         while !left.is_empty() {
@@ -147,7 +146,7 @@ impl ItemWriter {
                 Ok(answer) => {
                     let sent = left.len();
                     let back = answer.unprocessed.len();
-                    left = self.originals_of(&answer.unprocessed, &originals)?;
+                    left = self.originals_of(&answer.unprocessed, batch)?;
                     let consumed = told_or(answer.consumed_capacity, estimate, sent, back);
                     self.deps.pace.settle(estimate, consumed);
                     totals.consumed_capacity += consumed;
@@ -183,8 +182,13 @@ impl ItemWriter {
     fn originals_of(
         &self,
         unprocessed: &[WriteOp],
-        originals: &HashMap<KeyPrint, &WriteOp>,
+        batch: &[NumberedOp],
     ) -> Result<Vec<WriteOp>, StepError> {
+        if unprocessed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let originals: HashMap<KeyPrint, &WriteOp> =
+            batch.iter().map(|it| (it.print, &it.op)).collect();
         let find = |op: &WriteOp| {
             let print = self.record.key_schema.print_of(op.body()).ok()?;
             originals.get(&print).map(|&original| original.clone())
@@ -249,7 +253,7 @@ impl ItemWriter {
                 Err(failure) if failure.kind == FailureKind::Invalid => {
                     self.deps.pace.settle(estimate, 0.0);
                     let NumberedOp { line, op, .. } = numbered;
-                    let reason = failure.message;
+                    let (reason, op) = (failure.message, op.detached());
                     outcome.rejects.push(Reject { line, reason, op });
                     return Ok(outcome);
                 }

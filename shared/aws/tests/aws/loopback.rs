@@ -43,6 +43,8 @@ pub struct Answer {
     body: Vec<u8>,
     /// Send so many bytes of the body, then hang up.
     cut: Option<usize>,
+    /// Send nothing of the body, and do not hang up.
+    stalls: bool,
     announce_length: bool,
 }
 
@@ -53,6 +55,7 @@ impl Answer {
             headers: Vec::new(),
             body: body.into(),
             cut: None,
+            stalls: false,
             announce_length: true,
         }
     }
@@ -88,6 +91,11 @@ impl Answer {
 
     pub fn cut_at(mut self, bytes: usize) -> Self {
         self.cut = Some(bytes);
+        self
+    }
+
+    pub fn stalling(mut self) -> Self {
+        self.stalls = true;
         self
     }
 
@@ -183,6 +191,9 @@ async fn serve(
             head.push_str("connection: close\r\n");
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).await?;
+        if answer.stalls {
+            return std::future::pending().await;
+        }
         let sent = answer.cut.unwrap_or(answer.body.len());
         if asked.method != "HEAD" {
             stream.write_all(&answer.body[..sent]).await?;

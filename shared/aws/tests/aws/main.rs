@@ -17,6 +17,7 @@ mod replica_targets;
 mod restored_settings;
 mod s3_store;
 mod scanned_engine;
+mod standing_call;
 mod stream_source;
 mod table_admin;
 mod table_describer;

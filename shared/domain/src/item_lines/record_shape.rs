@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json_walk::Walk;
+use crate::json_walk::{Walk, is_space};
 
 /// Where in the record's text the item or the key is.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) struct StreamError {
 
 /// Checks that a line is one JSON object and nothing else.
 pub(super) fn whole(line: &[u8]) -> Result<(), String> {
-    let first = line.iter().copied().find(|byte| !super::is_space(*byte));
+    let first = line.iter().copied().find(|byte| !is_space(*byte));
     match first {
         None => Err("the line is blank".into()),
         Some(b'{') => serde_json::from_slice::<&RawValue>(line)

@@ -2,37 +2,27 @@
 
 use std::ops::Range;
 
-use wide::u8x16;
+use memchr::{memchr, memchr2};
 
-/// Where the first of either byte is.
-pub(super) fn first_of(bytes: &[u8], one: u8, other: u8) -> Option<usize> {
-    let (chunks, tail) = bytes.as_chunks::<16>();
-    let (one_lane, other_lane) = (u8x16::splat(one), u8x16::splat(other));
-    for (index, chunk) in chunks.iter().enumerate() {
-        let lane = u8x16::new(*chunk);
-        let found = (lane.simd_eq(one_lane) | lane.simd_eq(other_lane)).to_bitmask();
-        if found != 0 {
-            return Some(16 * index + found.trailing_zeros() as usize);
-        }
-    }
-    let found = tail.iter().position(|byte| *byte == one || *byte == other);
-    found.map(|at| 16 * chunks.len() + at)
+/// What JSON passes over between its words.
+pub(crate) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// A walk over a text that is known to be JSON. Behind the text's end it finds zeros, and stops.
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Walk<'a> {
     /// Begins at the start of the text.
-    pub(super) fn new(text: &'a [u8]) -> Self {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
 
     /// Begins behind the `{` of an object.
-    pub(super) fn into(text: &'a [u8]) -> Self {
+    pub(crate) fn into(text: &'a [u8]) -> Self {
         let mut walk = Self::new(text);
         walk.peek();
         walk.at += 1;
@@ -43,12 +33,12 @@ impl<'a> Walk<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    pub(super) fn slice(&self, span: &Range<usize>) -> &'a [u8] {
+    pub(crate) fn slice(&self, span: &Range<usize>) -> &'a [u8] {
         self.text.get(span.clone()).unwrap_or_default()
     }
 
     /// A name for a message, cut if it is long.
-    pub(super) fn shown(&self, name: &Range<usize>) -> String {
+    pub(crate) fn shown(&self, name: &Range<usize>) -> String {
         let name = self.slice(name);
         let short = name.get(..64).unwrap_or(name);
         let dots = if short.len() < name.len() { "…" } else { "" };
@@ -61,14 +51,14 @@ impl<'a> Walk<'a> {
         if let Some(byte) = self.text.get(self.at).filter(|byte| **byte > b' ') {
             return *byte;
         }
-        let space = |byte: &&u8| super::is_space(**byte);
+        let space = |byte: &&u8| is_space(**byte);
         self.at += self.rest().iter().take_while(space).count();
         self.rest().first().copied().unwrap_or(0)
     }
 
     /// The next member's name with its quotes, the walk behind its `:`; `None`, and the walk behind the `}`, at
     /// the object's end.
-    pub(super) fn name(&mut self) -> Option<Range<usize>> {
+    pub(crate) fn name(&mut self) -> Option<Range<usize>> {
         if self.peek() == b',' {
             self.at += 1;
         }
@@ -87,7 +77,7 @@ impl<'a> Walk<'a> {
     fn string(&mut self) {
         self.at += 1;
         loop {
-            let Some(length) = first_of(self.rest(), b'"', b'\\') else {
+            let Some(length) = memchr2(b'"', b'\\', self.rest()) else {
                 self.at = self.text.len();
                 return;
             };
@@ -101,7 +91,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Moves behind the value that begins here.
-    pub(super) fn value(&mut self) {
+    pub(crate) fn value(&mut self) {
         let mut depth = 0_usize;
         loop {
             match self.peek() {
@@ -130,14 +120,25 @@ impl<'a> Walk<'a> {
     }
 
     /// Moves behind the `{` of the object that begins here; false if none does.
-    pub(super) fn enter(&mut self) -> bool {
+    pub(crate) fn enter(&mut self) -> bool {
         let is_object = self.peek() == b'{';
         self.at += usize::from(is_object);
         is_object
     }
 
+    /// The string that begins here, without its quotes, and the walk behind it; `None` if none does, or if something
+    /// in it is escaped.
+    pub(crate) fn plain_string(&mut self) -> Option<&'a [u8]> {
+        if self.peek() != b'"' {
+            return None;
+        }
+        let start = self.at;
+        self.string();
+        unquoted(self.slice(&(start..self.at)))
+    }
+
     /// Moves behind the object that begins here.
-    pub(super) fn object(&mut self) -> Result<Range<usize>, String> {
+    pub(crate) fn object(&mut self) -> Result<Range<usize>, String> {
         if self.peek() != b'{' {
             return Err("it is not an object".into());
         }
@@ -147,7 +148,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Moves behind the value of the attribute called `name`, which must be an object.
-    pub(super) fn attribute(&mut self, name: &Range<usize>) -> Result<(), String> {
+    pub(crate) fn attribute(&mut self, name: &Range<usize>) -> Result<(), String> {
         if self.peek() == b'{' {
             self.value();
             return Ok(());
@@ -159,7 +160,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Moves behind the item that begins here.
-    pub(super) fn item(&mut self) -> Result<Range<usize>, String> {
+    pub(crate) fn item(&mut self) -> Result<Range<usize>, String> {
         if self.peek() != b'{' {
             return Err("the item is not an object".into());
         }
@@ -170,4 +171,10 @@ impl<'a> Walk<'a> {
         }
         Ok(start..self.at)
     }
+}
+
+/// What stands between a string's quotes, if nothing in it is escaped.
+pub(crate) fn unquoted(string: &[u8]) -> Option<&[u8]> {
+    let inner = string.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    memchr(b'\\', inner).is_none().then_some(inner)
 }
