@@ -1,14 +1,11 @@
-//! DynamoDB JSON to the SDK's values and back, where a request or a position needs it.
+//! DynamoDB JSON to the SDK's values, where a request needs it or has to be refused.
 //!
 //! Items never come this way: they stay the bytes that DynamoDB sent.
-
-use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use highwater_domain::key::{Key, KeyValue};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -84,36 +81,10 @@ pub(crate) fn from_json(json: &Value) -> Result<AttributeValue, AttributeValueEr
     })
 }
 
-/// A position as `ExclusiveStartKey` takes it.
-pub(crate) fn from_key(key: &Key) -> HashMap<String, AttributeValue> {
-    let value = |value: &KeyValue| match value {
-        KeyValue::S(text) => AttributeValue::S(text.clone()),
-        KeyValue::N(digits) => AttributeValue::N(digits.clone()),
-        KeyValue::B(bytes) => AttributeValue::B(Blob::new(bytes.clone())),
-    };
-    key.0
-        .iter()
-        .map(|(name, part)| (name.clone(), value(part)))
-        .collect()
-}
-
-/// A position as `LastEvaluatedKey` gives it; `Err` names the attribute that no key can have.
-pub(crate) fn to_key(attributes: &HashMap<String, AttributeValue>) -> Result<Key, String> {
-    let mut key = BTreeMap::new();
-    for (name, value) in attributes {
-        let part = match value {
-            AttributeValue::S(text) => KeyValue::S(text.clone()),
-            AttributeValue::N(digits) => KeyValue::N(digits.clone()),
-            AttributeValue::B(bytes) => KeyValue::B(bytes.as_ref().to_vec()),
-            _ => return Err(name.clone()),
-        };
-        key.insert(name.clone(), part);
-    }
-    Ok(Key(key))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use serde_json::json;
 
@@ -172,17 +143,5 @@ mod tests {
             let error = from_json(&json).unwrap_err().to_string();
             assert!(error.contains(part), "{json}: {error}");
         }
-    }
-
-    #[test]
-    fn positions_survive_both_ways() {
-        let key = Key(BTreeMap::from([
-            ("s".into(), KeyValue::S("a".into())),
-            ("n".into(), KeyValue::N("-0.1".into())),
-            ("b".into(), KeyValue::B(vec![0, 255])),
-        ]));
-        assert_eq!(to_key(&from_key(&key)), Ok(key));
-        let odd = HashMap::from([("x".to_owned(), AttributeValue::Bool(true))]);
-        assert_eq!(to_key(&odd), Err("x".to_owned()));
     }
 }

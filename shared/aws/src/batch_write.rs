@@ -131,14 +131,16 @@ pub(crate) fn existing_item(refusal: &[u8]) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(refusal.item?.get().as_bytes()))
 }
 
-#[derive(Deserialize)]
+/// What a call cost, as the service says it.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Capacity {
+pub(crate) struct Capacity {
     capacity_units: Option<f64>,
 }
 
 impl Capacity {
-    fn units(&self) -> f64 {
+    /// Units; 0.0 if it does not say.
+    pub(crate) fn units(&self) -> f64 {
         self.capacity_units.unwrap_or(0.0)
     }
 }

@@ -58,6 +58,9 @@ pub(crate) enum AnswerError {
     /// The bytes are not a page.
     #[error("the response is no page of items: {0}")]
     Page(#[from] ItemFinderError),
+    /// What stands around a page's items is something else.
+    #[error("the response is no page of items: around them, {0}")]
+    Around(#[source] serde_json::Error),
     /// The bytes do not say what became of a batch.
     #[error("the response is no answer to a batch of writes: {0}")]
     Batch(#[from] serde_json::Error),
@@ -82,7 +85,9 @@ impl AnswerError {
             Self::Checksum { .. }
             | Self::Length { .. }
             | Self::Page(ItemFinderError::Truncated { .. }) => FailureKind::Transient,
-            Self::Batch(error) | Self::Records(error) | Self::Item(error) if error.is_eof() => {
+            Self::Around(error) | Self::Batch(error) | Self::Records(error) | Self::Item(error)
+                if error.is_eof() =>
+            {
                 FailureKind::Transient
             }
             _ => FailureKind::Corrupt,

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::auth::AuthScheme as _;
 use aws_smithy_runtime_api::client::http::{
@@ -23,7 +24,10 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::identity::{
     ResolveCachedIdentity as _, SharedIdentityResolver,
 };
-use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
+    BeforeTransmitInterceptorContextRef,
+};
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
@@ -32,13 +36,15 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::ErrorMetadata;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use highwater_domain::digest::sha256;
 use serde::Deserialize;
 
-use crate::answer_capture::{Captured, Slot};
+use crate::answer_capture::{Capture, Captured, Slot};
 use crate::checked_body::exchange_good_answer;
+use crate::request_body::RequestBody;
 use crate::sigv4::{Authorization, Scope, amz_date, authorization};
 use highwater_domain::reused_buffers::ReusedBuffers;
 
@@ -62,8 +68,12 @@ const OF_ONE: [&str; 3] = [
 pub(crate) type CallError = SdkError<ErrorMetadata, HttpResponse>;
 
 /// The call that a client makes again and again on one resource. Clones share what was learnt.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StandingCall(Arc<Mutex<Option<Standing>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct StandingCall {
+    /// Not if the client tries again by itself: what stands is made anew, never tried again.
+    repeats: bool,
+    standing: Arc<Mutex<Option<Standing>>>,
+}
 
 /// What was learnt, and of the calls on what.
 #[derive(Debug)]
@@ -73,45 +83,66 @@ struct Standing {
 }
 
 impl StandingCall {
-    /// Calls on `resource` with this body: by the pattern, or else by `sdk`, from whose call it is learnt.
-    pub(crate) async fn call<T, F>(
+    /// One of this client's calls.
+    pub(crate) fn of(client: &Client) -> Self {
+        let retries = client.config().retry_config();
+        Self {
+            repeats: retries.is_some_and(|retries| retries.max_attempts() == 1),
+            standing: Arc::default(),
+        }
+    }
+
+    /// Calls on `resource` with this body, and keeps what is wanted of the answer, which comes into one of `buffers`: by the
+    /// pattern, or else by `sdk`, which makes the same call with the interceptor that it is given.
+    pub(crate) async fn call<T, F, O, E>(
         &self,
         resource: &str,
         body: Bytes,
-        sdk: impl FnOnce(Bytes, Seen) -> F + Send,
+        buffers: &ReusedBuffers,
+        sdk: impl FnOnce(OwnBytes<T>) -> F + Send,
     ) -> Result<T, CallError>
     where
         T: Captured,
-        F: Future<Output = Result<T, CallError>> + Send,
+        F: Future<Output = Result<O, SdkError<E, HttpResponse>>> + Send,
+        E: ProvideErrorMetadata,
     {
         if let Some(pattern) = self.on(resource) {
-            let answer = pattern.call(body).await;
+            let answer = pattern.call(body, buffers).await;
             if !is_answer(&answer) {
                 self.set(None);
             }
             return answer;
         }
-        let seen = Seen::default();
-        let answer = sdk(body, seen.clone()).await?;
-        if let Some(sample) = seen.0.take()
-            && let Some(pattern) = sample.into_pattern().await
+        let (slot, seen) = (Slot::default(), Slot::default());
+        let own = OwnBytes {
+            body: RequestBody::new(body),
+            answer: Capture::with(&slot, buffers),
+            seen: seen.clone(),
+        };
+        if let Err(error) = sdk(own).await {
+            return Err(error.map_service_error(|error| error.meta().clone()));
+        }
+        if let Some(sample) = seen.take().filter(|_| self.repeats)
+            && let Some(pattern) = Sample::into_pattern(sample).await
         {
             self.set(Some(Standing {
                 resource: resource.to_owned(),
                 pattern: Arc::new(pattern),
             }));
         }
-        Ok(answer)
+        slot.taken().map_err(SdkError::dispatch_failure)
     }
 
     fn on(&self, resource: &str) -> Option<Arc<Pattern>> {
-        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = self.standing.lock();
+        let standing = standing.unwrap_or_else(PoisonError::into_inner);
         let standing = standing.as_ref().filter(|it| it.resource == resource)?;
         Some(Arc::clone(&standing.pattern))
     }
 
     fn set(&self, standing: Option<Standing>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+        let mut known = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = standing;
     }
 }
 
@@ -124,14 +155,47 @@ fn is_answer<T>(answer: &Result<T, CallError>) -> bool {
     }
 }
 
-/// Looks at a request of the SDK's that is about to be sent.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Seen(Slot<Sample>);
+/// Has the SDK send our bytes and leave us the answer's, and looks at the request that it was about to send.
+#[derive(Debug)]
+pub(crate) struct OwnBytes<T> {
+    body: RequestBody,
+    answer: Capture<T>,
+    seen: Slot<Sample>,
+}
 
 #[dyn_dispatch_hint]
-impl Intercept for Seen {
+impl<T: Captured> Intercept for OwnBytes<T> {
     fn name(&self) -> &'static str {
-        "Seen"
+        std::any::type_name::<Self>()
+    }
+
+    fn modify_before_retry_loop(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.body
+            .modify_before_retry_loop(context, components, config)
+    }
+
+    fn read_before_attempt(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.answer.read_before_attempt(context, components, config)
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.answer
+            .modify_before_signing(context, components, config)
     }
 
     fn read_before_transmit(
@@ -141,9 +205,19 @@ impl Intercept for Seen {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(sample) = Sample::of(context.request(), components, config) {
-            self.0.put(sample);
+            self.seen.put(sample);
         }
         Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.answer
+            .modify_before_deserialization(context, components, config)
     }
 }
 
@@ -272,8 +346,12 @@ impl Pattern {
     }
 
     /// Makes the call with this body and keeps what is wanted of its answer, which is checked like any other.
-    async fn call<T: Captured>(&self, body: Bytes) -> Result<T, CallError> {
-        let call = self.call_once(body);
+    async fn call<T: Captured>(
+        &self,
+        body: Bytes,
+        buffers: &ReusedBuffers,
+    ) -> Result<T, CallError> {
+        let call = self.call_once(body, buffers);
         match self.patience {
             Some(patience) => match tokio::time::timeout(patience, call).await {
                 Ok(answer) => answer,
@@ -283,7 +361,11 @@ impl Pattern {
         }
     }
 
-    async fn call_once<T: Captured>(&self, body: Bytes) -> Result<T, CallError> {
+    async fn call_once<T: Captured>(
+        &self,
+        body: Bytes,
+        buffers: &ReusedBuffers,
+    ) -> Result<T, CallError> {
         let request = self.signed(body).await;
         // Not the caller's fault: there are no credentials, or none any more.
         let unsent = |error| SdkError::dispatch_failure(ConnectorError::other(error, None));
@@ -300,7 +382,7 @@ impl Pattern {
             kept.put(captured);
             Ok(rest)
         };
-        if let Err(error) = exchange_good_answer(&mut answer, &ReusedBuffers::default(), keep) {
+        if let Err(error) = exchange_good_answer(&mut answer, buffers, keep) {
             return Err(SdkError::response_error(error, answer));
         }
         if let Err(error) = ByteStream::new(answer.take_body()).collect().await {

@@ -1,17 +1,20 @@
 //! Scans a table page by page, items untouched.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::scan::ScanOutput;
-use aws_sdk_dynamodb::operation::scan::builders::ScanFluentBuilder;
-use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity};
+use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
-use highwater_domain::scan::{Page, ScanRequest, TableScanner};
-
-use crate::answer_capture::{Capture, Slot};
-use crate::page_capture::CapturedPage;
-use crate::{attribute_value, failure};
+use highwater_domain::key::{Key, KeyValue};
 use highwater_domain::reused_buffers::ReusedBuffers;
+use highwater_domain::scan::{Page, ScanRequest, TableScanner};
+use serde::{Deserialize as _, Serialize};
+use serde_json::Value;
+
+use crate::page_capture::CapturedPage;
+use crate::standing_call::{OwnBytes, StandingCall};
+use crate::{attribute_value, failure};
 
 /// The call that everything here is about.
 const SCAN: &str = "Scan";
@@ -19,14 +22,38 @@ const SCAN: &str = "Scan";
 /// Reads tables by DynamoDB's `Scan`.
 ///
 /// Items are slices of the response as it came over the wire, after its length and its `x-amz-crc32`
-/// were checked; the SDK parses only what stands around them. It retries as often as its client does:
-/// give it one without retries where the caller counts throttles.
+/// were checked. It retries as often as its client does: give it one without retries where the caller counts throttles.
+/// With such a client only its first call on a table is all the SDK's: the others are made after its pattern.
 ///
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html>
 #[derive(Clone, Debug)]
 pub struct DynamoScanner {
     client: Client,
+    pages: StandingCall,
     buffers: ReusedBuffers,
+}
+
+/// The request as it is sent.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ScanBody<'a> {
+    table_name: &'a str,
+    segment: u32,
+    total_segments: u32,
+    consistent_read: bool,
+    return_consumed_capacity: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclusive_start_key: Option<&'a Key>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter_expression: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    projection_expression: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    expression_attribute_names: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    expression_attribute_values: &'a BTreeMap<String, Value>,
 }
 
 impl DynamoScanner {
@@ -34,105 +61,84 @@ impl DynamoScanner {
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
+            pages: StandingCall::of(&client),
             client,
             buffers: ReusedBuffers::default(),
         }
     }
+}
 
-    /// The request in the SDK's words.
-    fn request(&self, request: &ScanRequest) -> Result<ScanFluentBuilder, Failure> {
-        let number = |value: u32| {
-            i32::try_from(value)
-                .map_err(|_| invalid(request, format!("{value} is more than a segment can be")))
-        };
-        let selection = &request.selection;
-        let mut scan = self
-            .client
-            .scan()
-            .table_name(&request.table)
-            .segment(number(request.segment)?)
-            .total_segments(number(request.total_segments)?)
-            .consistent_read(request.consistent)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .set_exclusive_start_key(
-                request
-                    .exclusive_start_key
-                    .as_ref()
-                    .map(attribute_value::from_key),
-            )
-            // DynamoDB refuses 0, and would read nothing with it.
-            .set_limit(
-                request
-                    .limit
-                    .map(|limit| i32::try_from(limit.max(1)).unwrap_or(i32::MAX)),
-            )
-            .set_filter_expression(selection.filter.clone())
-            .set_projection_expression(selection.projection.clone());
-        for (placeholder, name) in &selection.names {
-            scan = scan.expression_attribute_names(placeholder, name);
+/// The request's bytes, or why the service would not take it.
+fn body(request: &ScanRequest) -> Result<Bytes, Failure> {
+    for number in [request.segment, request.total_segments] {
+        if i32::try_from(number).is_err() {
+            let what = format!("{number} is more than a segment can be");
+            return Err(invalid(request, what));
         }
-        for (placeholder, value) in &selection.values {
-            let value = attribute_value::from_json(value)
-                .map_err(|error| invalid(request, format!("value {placeholder}: {error}")))?;
-            scan = scan.expression_attribute_values(placeholder, value);
-        }
-        Ok(scan)
+    }
+    let selection = &request.selection;
+    for (placeholder, value) in &selection.values {
+        attribute_value::from_json(value)
+            .map_err(|error| invalid(request, format!("value {placeholder}: {error}")))?;
+    }
+    let body = serde_json::to_vec(&ScanBody {
+        table_name: &request.table,
+        segment: request.segment,
+        total_segments: request.total_segments,
+        consistent_read: request.consistent,
+        return_consumed_capacity: "TOTAL",
+        exclusive_start_key: request.exclusive_start_key.as_ref(),
+        // DynamoDB refuses 0, and would read nothing with it. No page has so many items as it cannot count.
+        limit: request.limit.map(|limit| limit.clamp(1, i32::MAX as u32)),
+        filter_expression: selection.filter.as_deref(),
+        projection_expression: selection.projection.as_deref(),
+        expression_attribute_names: &selection.names,
+        expression_attribute_values: &selection.values,
+    });
+    match body {
+        Ok(body) => Ok(body.into()),
+        Err(error) => Err(invalid(request, error.to_string())),
     }
 }
 
 #[async_trait]
 impl TableScanner for DynamoScanner {
     async fn scan_page(&self, request: &ScanRequest) -> Result<Page, Failure> {
-        let slot = Slot::<CapturedPage>::default();
-        let output = self
-            .request(request)?
-            .customize()
-            .interceptor(Capture::with(&slot, &self.buffers))
-            .send()
-            .await
-            .map_err(|error| failure::from_sdk(SCAN, &request.table, error))?;
-        let captured = slot
-            .take()
-            .ok_or_else(|| corrupt(request, "the answer came without a page".to_owned()))?;
-        page(request, &output, captured)
+        let table = request.table.as_str();
+        let by_sdk = |bytes: OwnBytes<CapturedPage>| {
+            // The endpoint may depend on the account in the table's ARN.
+            let call = self.client.scan().table_name(table);
+            call.customize().interceptor(bytes).send()
+        };
+        let asked = body(request)?;
+        let answer = self.pages.call(table, asked, &self.buffers, by_sdk).await;
+        let captured = answer.map_err(|error| failure::from_sdk(SCAN, &request.table, error))?;
+        page(request, captured)
     }
 }
 
-/// Joins what the SDK parsed with the items that it never saw.
-fn page(
-    request: &ScanRequest,
-    output: &ScanOutput,
-    captured: CapturedPage,
-) -> Result<Page, Failure> {
-    let found = captured.items.len();
-    if usize::try_from(output.count()) != Ok(found) {
-        let count = output.count();
-        return Err(corrupt(
-            request,
-            format!("Count is {count}, but there are {found} items"),
-        ));
+/// The items with what stands around them, if that is what it must be.
+fn page(request: &ScanRequest, captured: CapturedPage) -> Result<Page, Failure> {
+    let CapturedPage { items, around, .. } = captured;
+    let (found, count) = (items.len() as u64, around.count.unwrap_or(0));
+    if count != found {
+        let what = format!("Count is {count}, but there are {found} items");
+        return Err(corrupt(request, what));
     }
-    let last_evaluated_key = output
-        .last_evaluated_key()
-        .filter(|key| !key.is_empty())
-        .map(attribute_value::to_key)
-        .transpose()
-        .map_err(|name| {
-            corrupt(
-                request,
-                format!("LastEvaluatedKey has {name:?}, which no key can be"),
-            )
-        })?;
+    let position = around.last_evaluated_key.unwrap_or_default();
+    let part = |(name, value): (String, Value)| match KeyValue::deserialize(value) {
+        Ok(value) => Ok((name, value)),
+        Err(_) => Err(corrupt(
+            request,
+            format!("LastEvaluatedKey has {name:?}, which no key can be"),
+        )),
+    };
+    let position: BTreeMap<_, _> = position.into_iter().map(part).collect::<Result<_, _>>()?;
     Ok(Page {
-        items: captured.items,
-        last_evaluated_key,
-        scanned_count: u64::try_from(output.scanned_count())
-            .unwrap_or(0)
-            .max(found as u64),
-        consumed_capacity: output
-            .consumed_capacity()
-            .and_then(ConsumedCapacity::capacity_units)
-            .unwrap_or(0.0),
+        items,
+        last_evaluated_key: (!position.is_empty()).then_some(Key(position)),
+        scanned_count: around.scanned_count.unwrap_or(0).max(found),
+        consumed_capacity: around.consumed_capacity.map_or(0.0, |it| it.units()),
         wire_bytes: captured.wire_bytes,
     })
 }

@@ -12,11 +12,9 @@ use highwater_domain::table_writer::{
     BatchAnswer, MAX_BATCH_BYTES, MAX_BATCH_OPS, PutAnswer, TableWriter, WriteOp,
 };
 
-use crate::answer_capture::{Capture, Slot};
 use crate::batch_write::{self, BatchDone, PutDone, existing_item, json_text};
 use crate::failure;
-use crate::request_body::RequestBody;
-use crate::standing_call::{CallError, Seen, StandingCall};
+use crate::standing_call::{OwnBytes, StandingCall};
 
 const BATCH: &str = "BatchWriteItem";
 const PUT: &str = "PutItem";
@@ -36,72 +34,21 @@ const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 #[derive(Clone, Debug)]
 pub struct DynamoWriter {
     client: Client,
-    /// `None` if the client retries: what stands is repeated, not tried again.
-    standing: Option<StandingCalls>,
+    batches: StandingCall,
+    puts: StandingCall,
     /// For requests.
     buffers: ReusedBuffers,
-}
-
-/// One for each operation.
-#[derive(Clone, Debug, Default)]
-struct StandingCalls {
-    batch: StandingCall,
-    put: StandingCall,
 }
 
 impl DynamoWriter {
     /// A writer over this client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        let retries = client.config().retry_config();
-        let once = retries.is_some_and(|retries| retries.max_attempts() == 1);
         Self {
+            batches: StandingCall::of(&client),
+            puts: StandingCall::of(&client),
             client,
-            standing: once.then(StandingCalls::default),
             buffers: ReusedBuffers::default(),
-        }
-    }
-
-    async fn batch(&self, table: &str, body: Bytes) -> Result<BatchDone, CallError> {
-        let by_sdk = |body: Bytes, seen: Seen| async {
-            let slot = Slot::default();
-            self.client
-                .batch_write_item()
-                // The endpoint may depend on the account in the table's ARN.
-                .request_items(table, Vec::new())
-                .customize()
-                .interceptor(RequestBody::new(body))
-                .interceptor(Capture::into(&slot))
-                .interceptor(seen)
-                .send()
-                .await
-                .map_err(|error| error.map_service_error(|error| error.meta().clone()))?;
-            slot.taken().map_err(SdkError::dispatch_failure)
-        };
-        match &self.standing {
-            Some(standing) => standing.batch.call(table, body, by_sdk).await,
-            None => by_sdk(body, Seen::default()).await,
-        }
-    }
-
-    async fn put(&self, table: &str, body: Bytes) -> Result<PutDone, CallError> {
-        let by_sdk = |body: Bytes, seen: Seen| async {
-            let slot = Slot::default();
-            self.client
-                .put_item()
-                .table_name(table)
-                .customize()
-                .interceptor(RequestBody::new(body))
-                .interceptor(Capture::into(&slot))
-                .interceptor(seen)
-                .send()
-                .await
-                .map_err(|error| error.map_service_error(|error| error.meta().clone()))?;
-            slot.taken().map_err(SdkError::dispatch_failure)
-        };
-        match &self.standing {
-            Some(standing) => standing.put.call(table, body, by_sdk).await,
-            None => by_sdk(body, Seen::default()).await,
         }
     }
 }
@@ -113,7 +60,15 @@ impl TableWriter for DynamoWriter {
             return Ok(BatchAnswer::default());
         }
         let body = batch_body(table, ops, &self.buffers)?;
-        let answer = self.batch(table, body).await;
+        // The answers are short.
+        let own = ReusedBuffers::default();
+        let by_sdk = |bytes: OwnBytes<BatchDone>| {
+            let call = self.client.batch_write_item();
+            // The endpoint may depend on the account in the table's ARN.
+            let call = call.request_items(table, Vec::new());
+            call.customize().interceptor(bytes).send()
+        };
+        let answer = self.batches.call(table, body, &own, by_sdk).await;
         let done = answer.map_err(|error| failure::from_sdk(BATCH, table, error))?;
         Ok(BatchAnswer {
             unprocessed: undone_of(table, ops, done.unprocessed)?,
@@ -129,7 +84,12 @@ impl TableWriter for DynamoWriter {
         want_existing: bool,
     ) -> Result<PutAnswer, Failure> {
         let body = put_body(table, partition_key, item, want_existing)?;
-        match self.put(table, body.into()).await {
+        let own = ReusedBuffers::default();
+        let by_sdk = |bytes: OwnBytes<PutDone>| {
+            let call = self.client.put_item().table_name(table);
+            call.customize().interceptor(bytes).send()
+        };
+        match self.puts.call(table, body.into(), &own, by_sdk).await {
             Ok(PutDone(consumed_capacity)) => Ok(PutAnswer::Written { consumed_capacity }),
             Err(SdkError::ServiceError(refused))
                 if refused.err().code() == Some(CONDITION_FAILED) =>
