@@ -11,7 +11,7 @@ use highwater_domain::lineage::RETENTION_MS;
 use highwater_domain::shard::ShardId;
 use highwater_steps::consume_stream::{self, ConsumeInput, LogDestination};
 use highwater_testkit::simulation::{SimRecord, Trouble};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -161,8 +161,10 @@ impl Lane {
     }
 
     fn event(&mut self, batch: &[Arc<SimRecord>]) -> String {
-        let records = batch.iter().map(|record| record.for_lambda(&self.arn));
-        let records: Vec<_> = records.collect();
+        let json = |record: &Arc<SimRecord>| {
+            serde_json::from_slice(&record.for_lambda(&self.arn)).unwrap()
+        };
+        let records: Vec<Value> = batch.iter().map(json).collect();
         if !self.mapping.windows {
             return json!({"Records": records}).to_string();
         }

@@ -96,7 +96,8 @@ pub async fn own(
         );
         while let Some(iterator) = next {
             let page = source.records(&iterator, PAGE.into()).await?;
-            let records = page.records.iter().map(StreamRecord::read);
+            let read = |raw| StreamRecord::read_or_keep_checked(raw).map_err(|it| it.reason);
+            let records = page.records.iter().map(read);
             let records: Vec<StreamRecord> = records.collect::<Result<_, _>>()?;
             sums.items += records.len() as u64;
             let bytes = records.iter().map(|record| record.raw.len() as u64);

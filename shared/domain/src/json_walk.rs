@@ -126,6 +126,33 @@ impl<'a> Walk<'a> {
         is_object
     }
 
+    /// The value that begins here, whatever it is, and the walk behind it.
+    pub(crate) fn any(&mut self) -> &'a [u8] {
+        self.peek();
+        let start = self.at;
+        self.value();
+        self.slice(&(start..self.at))
+    }
+
+    /// Moves behind the `[` of the array that begins here; false if none does.
+    pub(crate) fn enter_array(&mut self) -> bool {
+        let is_array = self.peek() == b'[';
+        self.at += usize::from(is_array);
+        is_array
+    }
+
+    /// The array's next element, and the walk behind it; `None`, and the walk behind the `]`, at its end.
+    pub(crate) fn element(&mut self) -> Option<&'a [u8]> {
+        if self.peek() == b',' {
+            self.at += 1;
+        }
+        if matches!(self.peek(), b']' | 0) {
+            self.at += 1;
+            return None;
+        }
+        Some(self.any())
+    }
+
     /// The string that begins here, without its quotes, and the walk behind it; `None` if none does, or if something
     /// in it is escaped.
     pub(crate) fn plain_string(&mut self) -> Option<&'a [u8]> {

@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::json_walk::Walk;
 use crate::sequence_number::SequenceNumber;
+
+mod plainly;
 
 /// What became of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -151,6 +154,23 @@ impl StreamRecord {
         Self::read(raw).map_err(|reason| Box::new(Unread::new(raw.clone(), reason)))
     }
 
+    /// The same of bytes that were found to be JSON before, as those of an event or an answer were that was parsed. Of
+    /// anything else what is read means nothing.
+    pub fn read_or_keep_checked(raw: &Bytes) -> Result<Self, Box<Unread>> {
+        match plainly::read(raw) {
+            Some((record, _)) => Ok(record),
+            None => Self::read_or_keep(raw),
+        }
+    }
+
+    /// A record of Lambda's, and the ARN of the stream that it says it is of, from bytes that were found to be JSON before;
+    /// `None` if it takes a parser to read it, or to say why it cannot be read.
+    #[must_use]
+    pub fn read_plainly(raw: &Bytes) -> Option<(Self, &str)> {
+        let (record, arn) = plainly::read(raw)?;
+        Some((record, arn?))
+    }
+
     /// Reads a record from its bytes.
     pub fn read(raw: &Bytes) -> Result<Self, RecordError> {
         let record: Record<'_> =
@@ -181,6 +201,17 @@ impl StreamRecord {
     }
 }
 
+/// The elements of an array, from bytes that were found to be JSON before; `None` if they are no array.
+#[must_use]
+pub fn elements(array: &Bytes) -> Option<Vec<Bytes>> {
+    let mut walk = Walk::new(array);
+    if !walk.enter_array() {
+        return None;
+    }
+    let elements = std::iter::from_fn(|| walk.element());
+    Some(elements.map(|element| array.slice_ref(element)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +219,57 @@ mod tests {
     const EVENT: &str = r#"{"eventID":"c4ca4238a0b923820dcc509a6f75849b","eventName":"MODIFY","eventVersion":"1.1","eventSource":"aws:dynamodb","awsRegion":"us-east-1","dynamodb":{"ApproximateCreationDateTime":1768385930,"Keys":{"Id":{"N":"101"}},"NewImage":{"Message":{"S":"New {item}!"},"Id":{"N":"101"}},"OldImage":{"Id":{"N":"101"}},"SequenceNumber":"111000000000000000000001","SizeBytes":26,"StreamViewType":"NEW_AND_OLD_IMAGES"},"eventSourceARN":"arn:aws:dynamodb:us-east-1:123456789012:table/t/stream/2026-01-14T10:18:50.622"}"#;
 
     fn read(text: &str) -> Result<StreamRecord, RecordError> {
-        StreamRecord::read(&Bytes::copy_from_slice(text.as_bytes()))
+        let raw = Bytes::copy_from_slice(text.as_bytes());
+        let read = StreamRecord::read(&raw);
+        if serde_json::from_str::<serde_json::Value>(text).is_ok() {
+            let checked = StreamRecord::read_or_keep_checked(&raw);
+            assert_eq!(checked.map_err(|unread| unread.reason), read, "{text}");
+        }
+        read
+    }
+
+    #[test]
+    fn what_is_spelled_in_another_way_is_read_all_the_same() {
+        let plain = read(EVENT).unwrap();
+        for (from, to) in [
+            ("\"eventID\"", "\"\\u0065ventID\""),
+            ("\"Keys\"", "\"Key\\u0073\""),
+            ("\"MODIFY\"", "\"MOD\\u0049FY\""),
+            (":", " : "),
+            (
+                "\"eventVersion\":\"1.1\"",
+                "\"eventVersion\":[[{\"eventID\":1}]]",
+            ),
+            ("},", "}\n,"),
+        ] {
+            let record = read(&EVENT.replace(from, to)).unwrap();
+            assert_eq!(record.event_id, plain.event_id, "{to}");
+            assert_eq!(record.sequence_number, plain.sequence_number);
+            assert_eq!(record.change, plain.change);
+        }
+        for (from, to) in [
+            ("{\"eventID\":", "{\"eventID\":\"a\",\"eventID\":"),
+            ("\"Keys\":", "\"Keys\":{},\"Keys\":"),
+            ("1768385930", "\"1768385930\""),
+            ("\"111000000000000000000001\"", "111000000000000000000001"),
+        ] {
+            assert!(read(&EVENT.replace(from, to)).is_err(), "{to}");
+        }
+        let null = read(&EVENT.replace(r#""OldImage":{"Id":{"N":"101"}}"#, r#""OldImage":null"#));
+        assert_eq!(null.unwrap().old_image, None);
+        let raw = Bytes::from_static(EVENT.as_bytes());
+        let (record, arn) = StreamRecord::read_plainly(&raw).unwrap();
+        assert_eq!(record, plain);
+        assert!(arn.ends_with("/stream/2026-01-14T10:18:50.622"), "{arn}");
+    }
+
+    #[test]
+    fn an_array_is_taken_apart_into_slices() {
+        let of = |text: &'static str| elements(&Bytes::from_static(text.as_bytes()));
+        assert_eq!(of("[]"), Some(vec![]));
+        let mixed = of(r#" [ {"a":[1,"],"]} ,2,"x\"]", [] ,null] "#).unwrap();
+        assert_eq!(mixed, [r#"{"a":[1,"],"]}"#, "2", r#""x\"]""#, "[]", "null"]);
+        assert_eq!((of("{}"), of("7"), of("")), (None, None, None));
     }
 
     #[test]

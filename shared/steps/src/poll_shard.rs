@@ -204,7 +204,7 @@ impl Poller {
             BUSY
         };
         for raw in &page.records {
-            match StreamRecord::read_or_keep(raw) {
+            match StreamRecord::read_or_keep_checked(raw) {
                 Ok(record) => {
                     self.reader.after_gap = false;
                     if let Err(disorder) = self.batch.take(record) {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use highwater_domain::sequence_number::SequenceNumber;
-use highwater_domain::stream_arn::StreamArn;
-use highwater_domain::stream_record::{StreamRecord, Unread};
-use serde::{Deserialize, Serialize};
+use highwater_domain::stream_arn::{StreamArn, StreamArnError};
+use highwater_domain::stream_record::{StreamRecord, Unread, elements};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::StepError;
@@ -20,9 +21,9 @@ use crate::error::StepError;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumeInput {
-    /// The records; the last invocation of a window may have none.
-    #[serde(rename = "Records", default)]
-    pub records: Option<Vec<Box<RawValue>>>,
+    /// The records, slices of one buffer; the last invocation of a window may have none.
+    #[serde(rename = "Records", default, deserialize_with = "slices")]
+    pub records: Option<Vec<Bytes>>,
     /// The window, if the mapping has one.
     #[serde(default)]
     pub window: Option<Window>,
@@ -41,6 +42,16 @@ pub struct ConsumeInput {
     /// Whether it ends because its state became too large.
     #[serde(default)]
     pub is_window_terminated_early: bool,
+}
+
+/// The array is parsed as a whole and copied once, and its elements are slices of the copy.
+fn slices<'de, D: Deserializer<'de>>(array: D) -> Result<Option<Vec<Bytes>>, D::Error> {
+    let Some(array) = Option::<Box<RawValue>>::deserialize(array)? else {
+        return Ok(None);
+    };
+    let array = Bytes::from(Box::<str>::from(array).into_string());
+    let no_array = || D::Error::custom("Records is no array");
+    elements(&array).map(Some).ok_or_else(no_array)
 }
 
 /// A tumbling window.
@@ -165,7 +176,7 @@ impl ConsumeInput {
             }
         };
         let mut arrived: Vec<Arrived> = Vec::with_capacity(records.len());
-        for record in records {
+        for record in &records {
             let before = arrived
                 .last()
                 .and_then(|before| before.stream.as_ref().ok());
@@ -211,19 +222,26 @@ impl ConsumeInput {
 
 impl Arrived {
     /// Reads one record; most come from the stream of the one before it.
-    fn read(record: Box<RawValue>, before: Option<&StreamArn>) -> Self {
-        let raw = Bytes::from(Box::<str>::from(record).into_string());
-        let source: Result<Source<'_>, _> = serde_json::from_slice(&raw);
-        let stream = match source {
-            Ok(source) => match before {
-                Some(before) if before.as_str() == source.arn => Ok(before.clone()),
-                _ => source.arn.parse().map_err(
-                    |error: highwater_domain::stream_arn::StreamArnError| error.to_string(),
-                ),
-            },
-            Err(error) => Err(error.to_string()),
+    fn read(raw: &Bytes, before: Option<&StreamArn>) -> Self {
+        let stream = |arn: &str| match before {
+            Some(before) if before.as_str() == arn => Ok(before.clone()),
+            _ => arn
+                .parse()
+                .map_err(|error: StreamArnError| error.to_string()),
         };
-        let record = StreamRecord::read_or_keep(&raw);
-        Self { stream, record }
+        if let Some((record, arn)) = StreamRecord::read_plainly(raw) {
+            return Self {
+                stream: stream(arn),
+                record: Ok(record),
+            };
+        }
+        let source: Result<Source<'_>, _> = serde_json::from_slice(raw);
+        Self {
+            stream: match source {
+                Ok(source) => stream(&source.arn),
+                Err(error) => Err(error.to_string()),
+            },
+            record: StreamRecord::read_or_keep(raw),
+        }
     }
 }

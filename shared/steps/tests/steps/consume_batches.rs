@@ -1,5 +1,6 @@
 //! `ConsumeStream`: whatever way the batches come, the log holds each record once.
 
+use bytes::Bytes;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::incident::IncidentKind;
 use highwater_domain::log_place::UNPLACED;
@@ -16,8 +17,12 @@ use std::sync::Arc;
 
 use crate::consume_stage::ConsumeStage;
 
-fn raw(value: &serde_json::Value) -> Box<RawValue> {
-    RawValue::from_string(value.to_string()).unwrap()
+fn raw(value: &serde_json::Value) -> Bytes {
+    value.to_string().into()
+}
+
+fn told(state: &serde_json::Value) -> Box<RawValue> {
+    RawValue::from_string(state.to_string()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +258,7 @@ async fn a_window_is_told_how_far_it_has_come_and_nothing_depends_on_it() {
     };
     assert_eq!(first, expected);
     let mut next = stage.window(&records[4..]);
-    next.state = Some(raw(&json!(first)));
+    next.state = Some(told(&json!(first)));
     let second = stage.consume(next).await.state.unwrap();
     assert_eq!((second.last_seq, second.n), (Some(number(9)), 10));
     for nonsense in [
@@ -264,13 +269,13 @@ async fn a_window_is_told_how_far_it_has_come_and_nothing_depends_on_it() {
         json!({"n": "many"}),
     ] {
         let mut input = stage.window(&records[2..5]);
-        input.state = Some(raw(&nonsense));
+        input.state = Some(told(&nonsense));
         let output = stage.consume(input).await;
         assert_eq!(output.state.unwrap().n, 3, "{nonsense}");
     }
     let mut last = stage.window([]);
     last.is_final_invoke_for_window = true;
-    last.state = Some(raw(&json!({"last_seq": "5", "n": 7})));
+    last.state = Some(told(&json!({"last_seq": "5", "n": 7})));
     let output = stage.consume(last).await;
     assert_eq!(
         json!(output),
@@ -282,7 +287,7 @@ async fn a_window_is_told_how_far_it_has_come_and_nothing_depends_on_it() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_is_no_batch_is_refused_and_nothing_is_written() {
     let stage = ConsumeStage::of(2);
-    let records = |records: Vec<Box<RawValue>>| ConsumeInput {
+    let records = |records: Vec<Bytes>| ConsumeInput {
         records: Some(records),
         ..ConsumeInput::default()
     };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use highwater_domain::budget::Budget;
 use highwater_domain::change_log::{LogName, once_in_order, read_log_object};
 use highwater_domain::failure::Failure;
@@ -17,7 +18,6 @@ use highwater_steps::{LiveDeps, StepError};
 use highwater_testkit::fake_admin::FakeAdmin;
 use highwater_testkit::fake_store::FakeStore;
 use highwater_testkit::simulation::{SimRecord, SimTable};
-use serde_json::value::RawValue;
 
 use crate::live_ports;
 
@@ -82,10 +82,7 @@ impl ConsumeStage {
     }
 
     /// Records as Lambda hands them over.
-    pub fn dressed<'a>(
-        &self,
-        records: impl IntoIterator<Item = &'a Arc<SimRecord>>,
-    ) -> Vec<Box<RawValue>> {
+    pub fn dressed<'a>(&self, records: impl IntoIterator<Item = &'a Arc<SimRecord>>) -> Vec<Bytes> {
         let arn = self.arn();
         let records = records.into_iter();
         records.map(|record| record.for_lambda(&arn)).collect()
@@ -169,7 +166,7 @@ impl ConsumeStage {
             .map(|record| &record.raw[..])
             .collect();
         let truth = self.dressed(&self.records());
-        let truth: Vec<&[u8]> = truth.iter().map(|record| record.get().as_bytes()).collect();
+        let truth: Vec<&[u8]> = truth.iter().map(|record| &record[..]).collect();
         assert!(found == truth, "{} records of {}", found.len(), truth.len());
     }
 

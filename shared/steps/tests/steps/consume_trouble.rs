@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::object_store::ObjectStore;
 use highwater_steps::StepError;
 use highwater_steps::consume_stream::ConsumeOutput;
 use highwater_testkit::failing::{Failing, Moment};
 use highwater_testkit::intercepted::{Call, Intercepted, Interceptor, Ticket};
-use highwater_testkit::simulation::{SimTrace, Trouble, Wire, WiredStores};
+use highwater_testkit::simulation::{SimRecord, SimTrace, Trouble, Wire, WiredStores};
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use crate::consume_stage::ConsumeStage;
 
@@ -29,9 +29,9 @@ fn asked_again(output: &ConsumeOutput) -> Option<&str> {
 }
 
 /// A strange record without a number, and one with one.
-fn strange(stage: &ConsumeStage, number: Option<&str>) -> Box<RawValue> {
+fn strange(stage: &ConsumeStage, number: Option<&str>) -> Bytes {
     let record = json!({"eventSourceARN": stage.arn(), "dynamodb": {"SequenceNumber": number}});
-    RawValue::from_string(record.to_string()).unwrap()
+    record.to_string().into()
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,15 +295,8 @@ async fn the_same_records_in_another_dress_are_the_same() {
     stage.consume(stage.window(&stage.records())).await;
     let before = stage.store.objects();
     let mut plain = stage.window([]);
-    let raw =
-        |text: &[u8]| RawValue::from_string(String::from_utf8(text.to_vec()).unwrap()).unwrap();
-    plain.records = Some(
-        stage
-            .records()
-            .iter()
-            .map(|record| raw(&record.raw))
-            .collect(),
-    );
+    let raw = |record: &Arc<SimRecord>| record.raw.clone();
+    plain.records = Some(stage.records().iter().map(raw).collect());
     let output = stage.consume(plain).await;
     assert_eq!(asked_again(&output), None);
     assert_eq!(stage.store.objects(), before);
@@ -317,10 +310,9 @@ async fn two_events_of_one_number_are_told_and_neither_replaces_the_other() {
     let before = stage.store.objects();
     let mut other = stage.window(&stage.records());
     let records = other.records.as_mut().unwrap();
-    let text = records[1]
-        .get()
-        .replace("\"eventID\":\"", "\"eventID\":\"another-");
-    records[1] = RawValue::from_string(text).unwrap();
+    let text = String::from_utf8(records[1].to_vec()).unwrap();
+    let text = text.replace("\"eventID\":\"", "\"eventID\":\"another-");
+    records[1] = text.into();
     let output = stage.consume(other).await;
     assert_eq!(
         asked_again(&output),

@@ -304,7 +304,7 @@ impl Stage {
         let mut latest = BTreeMap::new();
         for record in self.consume.records() {
             let read: serde_json::Value =
-                serde_json::from_str(record.for_lambda(&self.consume.arn()).get()).unwrap();
+                serde_json::from_slice(&record.for_lambda(&self.consume.arn())).unwrap();
             let change = &read["dynamodb"];
             latest.insert(change["Keys"].to_string(), change.get("NewImage").cloned());
         }

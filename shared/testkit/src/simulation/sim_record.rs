@@ -5,7 +5,6 @@ use highwater_domain::ids::UnixMillis;
 use highwater_domain::mark::UnixSeconds;
 use highwater_domain::sequence_number::SequenceNumber;
 use highwater_domain::shard::{ShardId, StreamView};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -95,11 +94,10 @@ impl Change<'_> {
 impl SimRecord {
     /// The same record as an event-source mapping hands it over: with the stream's ARN.
     #[must_use]
-    pub fn for_lambda(&self, stream_arn: &str) -> Box<RawValue> {
+    pub fn for_lambda(&self, stream_arn: &str) -> Bytes {
         let text = std::str::from_utf8(&self.raw).unwrap();
         let body = text.strip_suffix('}').unwrap();
-        let text = format!(r#"{body},"eventSourceARN":{}}}"#, json!(stream_arn));
-        RawValue::from_string(text).unwrap()
+        format!(r#"{body},"eventSourceARN":{}}}"#, json!(stream_arn)).into()
     }
 }
 
