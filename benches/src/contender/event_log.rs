@@ -1,12 +1,12 @@
 //! Lambda's stream events into lines and into objects of the log: by the product's own steps, and by types.
 //!
-//! Both read an event's file, both make one line per record. *Lines* end there, in a buffer that is used again:
-//! what a program can do better or worse. The *log* goes on as the product does: zstd at level 1 over the lines, and
+//! Both read an event's file, into a buffer that is used again, and both make one line per record. *Lines* end there,
+//! in another such buffer: what a program can do better or worse. The *log* goes on as the product does: zstd at level 1 over the lines, and
 //! one object in S3 per event.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use aws_lambda_events::event::dynamodb::Event;
 use highwater_domain::failure::Failure;
@@ -40,11 +40,18 @@ pub enum EventError {
     Store(#[from] Failure),
 }
 
+/// Reads a file in the place of what the buffer holds.
+fn read_into(buffer: &mut Vec<u8>, file: &Path) -> io::Result<()> {
+    buffer.clear();
+    File::open(file)?.read_to_end(buffer)?;
+    Ok(())
+}
+
 /// Lines by the product's reading of events. `lines` hears of every event's.
 pub fn own_lines(events: &[PathBuf], mut lines: impl FnMut(&[u8])) -> Result<Sums, EventError> {
-    let (mut sums, mut buffer) = (Sums::default(), Vec::new());
-    for event in events {
-        let event = fs::read(event)?;
+    let (mut sums, mut buffer, mut event) = (Sums::default(), Vec::new(), Vec::new());
+    for file in events {
+        read_into(&mut event, file)?;
         sums.bytes += event.len() as u64;
         let mut input: ConsumeInput = serde_json::from_slice(&event)?;
         buffer.clear();
@@ -66,9 +73,9 @@ pub fn own_lines(events: &[PathBuf], mut lines: impl FnMut(&[u8])) -> Result<Sum
 
 /// Lines by typed events.
 pub fn typed_lines(events: &[PathBuf], mut lines: impl FnMut(&[u8])) -> Result<Sums, EventError> {
-    let (mut sums, mut buffer) = (Sums::default(), Vec::new());
-    for event in events {
-        let event = fs::read(event)?;
+    let (mut sums, mut buffer, mut event) = (Sums::default(), Vec::new(), Vec::new());
+    for file in events {
+        read_into(&mut event, file)?;
         sums.bytes += event.len() as u64;
         sums.items += typed_event(&event, &mut buffer)?;
         sums.stored_bytes += buffer.len() as u64;

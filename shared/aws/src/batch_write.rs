@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Add as _;
 
 use bytes::Bytes;
+use highwater_domain::json_string::end_of_string;
 use highwater_domain::reused_buffers::ReusedBuffers;
 use highwater_domain::table_writer::WriteOp;
-use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -55,7 +55,7 @@ pub(crate) fn is_one_object(bytes: &[u8]) -> bool {
         }
         at += 1;
         match byte {
-            b'"' => match string_end(bytes, at) {
+            b'"' => match end_of_string(bytes, at) {
                 Some(end) => at = end,
                 None => return false,
             },
@@ -66,19 +66,6 @@ pub(crate) fn is_one_object(bytes: &[u8]) -> bool {
         }
     }
     bytes.first() == Some(&b'{') && depth == 0
-}
-
-/// The place behind the quote that ends a string, from within it. Most of an item's bytes are in strings.
-fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        if bytes.get(at) == Some(&b'"') {
-            return Some(at + 1);
-        }
-        // An escaped byte is none of ours, whatever it is.
-        at += 2;
-    }
 }
 
 /// What became of a batch, as the service says it.

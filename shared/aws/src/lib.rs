@@ -12,6 +12,7 @@ mod answer_capture;
 mod assumed_role;
 mod attribute_value;
 mod batch_write;
+mod call_pattern;
 mod checked_body;
 mod clients;
 mod connection;

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
+
+use crate::json_string::end_of_string;
 
 /// What JSON passes over between its words.
 pub(crate) fn is_space(byte: u8) -> bool {
@@ -75,19 +77,7 @@ impl<'a> Walk<'a> {
     }
 
     fn string(&mut self) {
-        self.at += 1;
-        loop {
-            let Some(length) = memchr2(b'"', b'\\', self.rest()) else {
-                self.at = self.text.len();
-                return;
-            };
-            self.at += length;
-            if self.rest().first() == Some(&b'"') {
-                self.at += 1;
-                return;
-            }
-            self.at += 2;
-        }
+        self.at = end_of_string(self.text, self.at + 1).unwrap_or(self.text.len());
     }
 
     /// Moves behind the value that begins here.
@@ -132,25 +122,6 @@ impl<'a> Walk<'a> {
         let start = self.at;
         self.value();
         self.slice(&(start..self.at))
-    }
-
-    /// Moves behind the `[` of the array that begins here; false if none does.
-    pub(crate) fn enter_array(&mut self) -> bool {
-        let is_array = self.peek() == b'[';
-        self.at += usize::from(is_array);
-        is_array
-    }
-
-    /// The array's next element, and the walk behind it; `None`, and the walk behind the `]`, at its end.
-    pub(crate) fn element(&mut self) -> Option<&'a [u8]> {
-        if self.peek() == b',' {
-            self.at += 1;
-        }
-        if matches!(self.peek(), b']' | 0) {
-            self.at += 1;
-            return None;
-        }
-        Some(self.any())
     }
 
     /// The string that begins here, without its quotes, and the walk behind it; `None` if none does, or if something

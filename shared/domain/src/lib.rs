@@ -38,6 +38,7 @@ pub mod item_finder;
 pub mod item_lines;
 pub mod item_reader;
 pub mod item_size;
+pub mod json_string;
 mod json_walk;
 pub mod key;
 pub mod key_filter;

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::json_walk::Walk;
 use crate::sequence_number::SequenceNumber;
 
 mod plainly;
@@ -201,17 +200,6 @@ impl StreamRecord {
     }
 }
 
-/// The elements of an array, from bytes that were found to be JSON before; `None` if they are no array.
-#[must_use]
-pub fn elements(array: &Bytes) -> Option<Vec<Bytes>> {
-    let mut walk = Walk::new(array);
-    if !walk.enter_array() {
-        return None;
-    }
-    let elements = std::iter::from_fn(|| walk.element());
-    Some(elements.map(|element| array.slice_ref(element)).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,15 +249,6 @@ mod tests {
         let (record, arn) = StreamRecord::read_plainly(&raw).unwrap();
         assert_eq!(record, plain);
         assert!(arn.ends_with("/stream/2026-01-14T10:18:50.622"), "{arn}");
-    }
-
-    #[test]
-    fn an_array_is_taken_apart_into_slices() {
-        let of = |text: &'static str| elements(&Bytes::from_static(text.as_bytes()));
-        assert_eq!(of("[]"), Some(vec![]));
-        let mixed = of(r#" [ {"a":[1,"],"]} ,2,"x\"]", [] ,null] "#).unwrap();
-        assert_eq!(mixed, [r#"{"a":[1,"],"]}"#, "2", r#""x\"]""#, "[]", "null"]);
-        assert_eq!((of("{}"), of("7"), of("")), (None, None, None));
     }
 
     #[test]

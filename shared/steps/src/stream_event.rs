@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use highwater_domain::sequence_number::SequenceNumber;
 use highwater_domain::stream_arn::{StreamArn, StreamArnError};
-use highwater_domain::stream_record::{StreamRecord, Unread, elements};
-use serde::de::Error as _;
+use highwater_domain::stream_record::{StreamRecord, Unread};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -21,8 +20,8 @@ use crate::error::StepError;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumeInput {
-    /// The records, slices of one buffer; the last invocation of a window may have none.
-    #[serde(rename = "Records", default, deserialize_with = "slices")]
+    /// The records, each as it came; the last invocation of a window may have none.
+    #[serde(rename = "Records", default, deserialize_with = "as_bytes")]
     pub records: Option<Vec<Bytes>>,
     /// The window, if the mapping has one.
     #[serde(default)]
@@ -44,14 +43,11 @@ pub struct ConsumeInput {
     pub is_window_terminated_early: bool,
 }
 
-/// The array is parsed as a whole and copied once, and its elements are slices of the copy.
-fn slices<'de, D: Deserializer<'de>>(array: D) -> Result<Option<Vec<Bytes>>, D::Error> {
-    let Some(array) = Option::<Box<RawValue>>::deserialize(array)? else {
-        return Ok(None);
-    };
-    let array = Bytes::from(Box::<str>::from(array).into_string());
-    let no_array = || D::Error::custom("Records is no array");
-    elements(&array).map(Some).ok_or_else(no_array)
+/// Each record is a small buffer of its own: one for all of them would come from the system, page by page, each time.
+fn as_bytes<'de, D: Deserializer<'de>>(records: D) -> Result<Option<Vec<Bytes>>, D::Error> {
+    let records = Option::<Vec<Box<RawValue>>>::deserialize(records)?;
+    let bytes = |record| Bytes::from(Box::<str>::from(record).into_string());
+    Ok(records.map(|records| records.into_iter().map(bytes).collect()))
 }
 
 /// A tumbling window.

@@ -92,13 +92,14 @@ async fn another_table_and_a_client_that_retries_have_the_sdks_own_calls() {
 #[tokio::test]
 async fn a_repeated_call_fails_as_the_sdks_own_does() {
     let refusal = |status, code| Answer::refusal(status, code, "told so");
-    // And whether the service has understood the call, so that the next one may be like it.
+    // And whether the service has understood the call and who makes it, so that the next one may be like it.
     for (answer, stands) in [
         (refusal(400, "ProvisionedThroughputExceededException"), true),
         (refusal(400, "ThrottlingException"), true),
         (refusal(400, "ValidationException"), true),
         (refusal(400, "ResourceNotFoundException"), true),
-        (refusal(400, "AccessDeniedException"), true),
+        (refusal(400, "AccessDeniedException"), false),
+        (refusal(400, "InvalidSignatureException"), false),
         (refusal(500, "InternalServerError"), false),
         (Answer::new(503, "<html>busy</html>"), false),
         (Answer::new(400, ""), true),
