@@ -312,7 +312,7 @@ mod tests {
     use async_trait::async_trait;
     use bytes::Bytes;
     use highwater_domain::backup_source::{FileClaims, LineShape, Packing};
-    use highwater_domain::digest::md5_base64;
+    use highwater_domain::digest::{md5, md5_base64};
     use highwater_domain::failure::Failure;
     use highwater_domain::failure::FailureKind;
     use highwater_domain::object_store::{Creation, ListPage, NewObject, ObjectFacts, ObjectStore};
@@ -336,6 +336,8 @@ mod tests {
         store: FakeStore,
         ranges: AtomicU64,
         swap_after: u64,
+        /// What it says of every object that is read whole.
+        told: Option<[u8; 16]>,
     }
 
     #[async_trait]
@@ -354,6 +356,13 @@ mod tests {
         }
         async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
             self.store.read(key).await
+        }
+        async fn read_told_md5(
+            &self,
+            key: &str,
+        ) -> Result<Option<(Bytes, Option<[u8; 16]>)>, Failure> {
+            let read = self.store.read(key).await?;
+            Ok(read.map(|body| (body, self.told)))
         }
         async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, Failure> {
             if self.ranges.fetch_add(1, Ordering::SeqCst) == self.swap_after {
@@ -402,6 +411,7 @@ mod tests {
             store,
             ranges: AtomicU64::new(0),
             swap_after,
+            told: None,
         };
         (Arc::new(store), file)
     }
@@ -428,6 +438,37 @@ mod tests {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_store_says_of_a_files_bytes_need_not_be_computed() {
+        for items in [3, 30] {
+            let (store, mut file) = stored(&text(items), u64::MAX);
+            let telling = |told| {
+                let store = FakeStore::new();
+                store.plant(object("x.json", &text(items)));
+                Arc::new(Swapping {
+                    store,
+                    ranges: AtomicU64::new(0),
+                    swap_after: u64::MAX,
+                    told,
+                })
+            };
+            // The backup's MD5 is not that of the bytes: who computes it refuses the file.
+            let claimed = md5(b"another file's");
+            file.claims.md5 = Some(md5_base64(b"another file's"));
+            for told in [None, Some(md5(text(items).as_bytes())), Some([7; 16])] {
+                let error = count(&telling(told), &file, false).await.unwrap_err();
+                assert!(error.to_string().contains("its MD5 is"), "{error}");
+            }
+            let told = telling(Some(claimed));
+            assert_eq!(count(&told, &file, false).await.unwrap(), items);
+            // Any other hash is the backup's own, and is computed.
+            file.claims.sha256 = Some("00".repeat(32));
+            assert!(count(&told, &file, false).await.is_err());
+            file.claims = FileClaims::default();
+            assert_eq!(count(&store, &file, false).await.unwrap(), items);
         }
     }
 

@@ -78,6 +78,7 @@ mod replicas;
 mod restore_stage;
 #[cfg(test)]
 mod restores;
+mod restores_in_flight;
 #[cfg(test)]
 mod second_stage;
 #[cfg(test)]

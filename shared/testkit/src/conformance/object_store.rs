@@ -74,7 +74,7 @@ pub async fn a_created_object_reads_back(store: &dyn ObjectStore) {
     }
 }
 
-/// Whoever asks for the MD5 creates as everybody does, and is told the right one or none.
+/// Whoever asks for the MD5 creates and reads as everybody does, and is told the right one or none.
 pub async fn an_md5_that_is_told_is_that_of_the_bytes(store: &dyn ObjectStore) {
     for body in ["", "one", "another"] {
         let key = format!("conformance/md5/of-{body}");
@@ -82,9 +82,13 @@ pub async fn an_md5_that_is_told_is_that_of_the_bytes(store: &dyn ObjectStore) {
         let (creation, told) = create().await.unwrap();
         assert_eq!(creation, Creation::Created);
         assert!(told.is_none_or(|told| told == md5(body.as_bytes())));
-        assert_eq!(store.read(&key).await.unwrap().unwrap(), body);
+        let (read, told) = store.read_told_md5(&key).await.unwrap().unwrap();
+        assert_eq!(read, body);
+        assert!(told.is_none_or(|told| told == md5(body.as_bytes())));
         assert_eq!(create().await.unwrap(), (Creation::Exists, None));
     }
+    let nothing = store.read_told_md5("conformance/md5/of-nothing").await;
+    assert_eq!(nothing.unwrap(), None);
 }
 
 /// A second create answers `Exists` and leaves the first one's bytes.
