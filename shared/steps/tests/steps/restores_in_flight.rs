@@ -40,9 +40,8 @@ impl TableWriter for Watched {
         item: &Bytes,
         want_existing: bool,
     ) -> Result<PutAnswer, Failure> {
-        let table = (table, partition_key);
         self.table
-            .put_if_absent(table.0, table.1, item, want_existing)
+            .put_if_absent(table, partition_key, item, want_existing)
             .await
     }
 }
