@@ -28,7 +28,7 @@ pub struct ShardIterator(pub String);
 /// One answer of `GetRecords`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordPage {
-    /// Records, each a JSON object as it came. An empty page is not the tip: there is no way to see the tip.
+    /// Records, each a JSON object as it came, which a parser has been over: readers only walk it. An empty page is not the tip: there is no way to see the tip.
     pub records: Vec<Bytes>,
     /// Where it goes on; `None` once the shard is closed and everything in it was read.
     pub next: Option<ShardIterator>,
