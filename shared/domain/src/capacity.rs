@@ -78,6 +78,11 @@ impl CapacityBucket {
         Err(at.saturating_sub(now.0).max(1))
     }
 
+    /// Whether [`start`](Self::start) would tell of a wait.
+    pub fn must_wait(&mut self, now: UnixMillis) -> bool {
+        self.start(now, 0.0).is_err()
+    }
+
     /// Settles a request: `consumed` units are the price, `estimate` was reserved.
     pub fn settle(&mut self, estimate: f64, consumed: f64) {
         self.tokens += estimate - consumed;

@@ -162,22 +162,31 @@ impl InFlight {
         self.prints.contains(print)
     }
 
-    /// Begins to write a batch; an empty one is none.
-    pub fn start(&mut self, mut draft: Draft) {
+    /// Begins to write a batch as soon as the table's capacity allows; an empty one is none.
+    ///
+    /// `false` if time is up or a stop was asked for: then nothing of it is sent. The batches are let in here, one
+    /// after the other, and not each in its task, where a later one might go and an earlier one be stopped: it would
+    /// be in the table and could not be accounted for.
+    pub async fn start(&mut self, mut draft: Draft) -> bool {
         if draft.read == 0 {
-            return;
+            return true;
         }
         let ops = std::mem::take(&mut draft.ops);
+        let Some(admitted) = self.writer.admit_all(ops).await else {
+            return false;
+        };
+        let ops = &admitted.0;
         let prints: Vec<KeyPrint> = ops.iter().map(|it| it.print).collect();
         self.prints.extend(&prints);
         self.bytes += draft.op_bytes;
         let writer = Arc::clone(&self.writer);
-        let write = async move { writer.write(ops).await };
+        let write = async move { writer.write(admitted).await };
         self.batches.push_back(Written {
             draft,
             prints,
             outcome: Writing(tokio::spawn(write.in_current_span())),
         });
+        true
     }
 
     /// What became of the earliest batch; `None` if there is none.

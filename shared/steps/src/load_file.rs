@@ -178,11 +178,10 @@ impl FileLoad<'_> {
         while let Some(chunk) = records.next().await? {
             for record in chunk.into_iter().filter(|record| record.line > from) {
                 if quota == Some(0) {
-                    in_flight.start(std::mem::take(&mut draft));
-                    return Ok(true);
+                    return self.start(progress, in_flight, draft).await;
                 }
                 if self.deps.should_stop(&self.budget) {
-                    return self.stop(progress, in_flight, draft).await;
+                    return self.stop(progress, in_flight).await;
                 }
                 if !self.make_room(progress, in_flight, &mut draft).await? {
                     return Ok(false);
@@ -192,8 +191,10 @@ impl FileLoad<'_> {
                     && (draft.holds(print) || in_flight.holds(print))
                 {
                     // The later one must win: it waits for the earlier one.
-                    in_flight.start(std::mem::take(&mut draft));
-                    if self.drain(progress, in_flight).await? == Advance::Reread {
+                    let earlier = std::mem::take(&mut draft);
+                    if !self.start(progress, in_flight, earlier).await?
+                        || self.drain(progress, in_flight).await? == Advance::Reread
+                    {
                         return Ok(false);
                     }
                 }
@@ -203,8 +204,7 @@ impl FileLoad<'_> {
                 take(&mut draft, record, sorted);
             }
         }
-        in_flight.start(draft);
-        Ok(true)
+        self.start(progress, in_flight, draft).await
     }
 
     /// The file's records, from the first one on.
@@ -218,12 +218,28 @@ impl FileLoad<'_> {
         .await
     }
 
+    /// Starts a batch. `false` if somebody else has moved the checkpoint.
+    async fn start(
+        &self,
+        progress: &mut Progress,
+        in_flight: &mut InFlight,
+        draft: Draft,
+    ) -> Result<bool, Unfinished> {
+        // A wait for capacity may be long: what was written before it is told and committed meanwhile.
+        if self.deps.pace.must_wait() && self.drain(progress, in_flight).await? == Advance::Reread {
+            return Ok(false);
+        }
+        if in_flight.start(draft).await {
+            return Ok(true);
+        }
+        self.stop(progress, in_flight).await
+    }
+
     /// Time is up while records are read: what was started is waited for, what was not is left for the next round.
     async fn stop(
         &self,
         progress: &mut Progress,
         in_flight: &mut InFlight,
-        _left: Draft,
     ) -> Result<bool, Unfinished> {
         if self.drain(progress, in_flight).await? == Advance::Reread {
             return Ok(false);
@@ -246,8 +262,8 @@ impl FileLoad<'_> {
                 return Ok(false);
             }
         }
-        in_flight.start(std::mem::take(draft));
-        Ok(true)
+        let full = std::mem::take(draft);
+        self.start(progress, in_flight, full).await
     }
 
     /// Waits for everything that was started.

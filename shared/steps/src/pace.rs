@@ -106,6 +106,12 @@ impl Pace {
         }
     }
 
+    /// Whether a request would have to wait for capacity now.
+    #[must_use]
+    pub fn must_wait(&self) -> bool {
+        self.state().bucket.must_wait(self.clock.now())
+    }
+
     /// Accounts for a request: what was reserved, and what it cost.
     pub fn settle(&self, estimate: f64, consumed: f64) {
         self.state().bucket.settle(estimate, consumed);

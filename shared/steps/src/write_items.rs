@@ -76,6 +76,10 @@ const BUSY: Backoff = Backoff {
     attempts: u32::MAX,
 };
 
+/// Writes whose capacity is reserved: their first request may be sent, whatever the time is.
+#[derive(Debug)]
+pub struct Admitted(pub Vec<NumberedOp>);
+
 /// Writes into one restore's table. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ItemWriter {
@@ -97,8 +101,15 @@ impl ItemWriter {
         }
     }
 
-    /// Writes `ops`, whose keys are all different.
-    pub async fn write(&self, ops: Vec<NumberedOp>) -> Result<BatchOutcome, Unfinished> {
+    /// Waits until `ops` may be written. `None` if time is up or a stop was asked for.
+    pub async fn admit_all(&self, ops: Vec<NumberedOp>) -> Option<Admitted> {
+        let estimate = ops.iter().map(|it| units_of(&it.op)).sum();
+        let admitted = self.admit(estimate).await.is_ok();
+        admitted.then_some(Admitted(ops))
+    }
+
+    /// Writes what was admitted, whose keys are all different.
+    pub async fn write(&self, Admitted(ops): Admitted) -> Result<BatchOutcome, Unfinished> {
         let mut outcome = match self.record.on_existing {
             OnExisting::Overwrite => self.write_batch(ops).await?,
             OnExisting::Skip => self.write_singly(ops).await?,
@@ -110,12 +121,17 @@ impl ItemWriter {
 
     async fn write_batch(&self, ops: Vec<NumberedOp>) -> Result<BatchOutcome, Unfinished> {
         let mut outcome = BatchOutcome::default();
+        let mut admitted = true;
         let mut batches = vec![ops];
         while let Some(batch) = batches.pop() {
             if batch.is_empty() {
                 continue;
             }
-            let Some(reason) = self.send_batch(&batch, &mut outcome.totals).await? else {
+            let sent = self
+                .send_batch(&batch, admitted, &mut outcome.totals)
+                .await?;
+            admitted = false;
+            let Some(reason) = sent else {
                 continue;
             };
             let mut batch = batch;
@@ -134,14 +150,17 @@ impl ItemWriter {
     async fn send_batch(
         &self,
         batch: &[NumberedOp],
+        mut admitted: bool,
         totals: &mut LoadTotals,
     ) -> Result<Option<String>, Unfinished> {
         let table = self.record.target.as_str();
         let mut left: Vec<WriteOp> = batch.iter().map(|it| it.op.clone()).collect();
         let mut patience = self.patience();
         while !left.is_empty() {
-            let estimate = units(&left);
-            self.admit(estimate).await?;
+            let estimate = left.iter().map(units_of).sum();
+            if !std::mem::take(&mut admitted) {
+                self.admit(estimate).await?;
+            }
             match self.deps.writer.write_batch(table, &left).await {
                 Ok(answer) => {
                     let sent = left.len();
@@ -229,9 +248,12 @@ impl ItemWriter {
         let mut patience = self.patience();
         // Whether an attempt may have been done although its answer never came.
         let mut in_doubt = false;
+        let mut admitted = true;
         loop {
-            let estimate = units(std::slice::from_ref(&numbered.op));
-            self.admit(estimate).await?;
+            let estimate = units_of(&numbered.op);
+            if !std::mem::take(&mut admitted) {
+                self.admit(estimate).await?;
+            }
             match self.put_once(item, in_doubt).await {
                 Ok(PutAnswer::Written { consumed_capacity }) => {
                     let consumed = told_or(consumed_capacity, estimate, 1, 0);
@@ -383,12 +405,10 @@ fn unprocessed(table: &str) -> Failure {
     )
 }
 
-/// What writing these probably costs: a unit for each KB that an item begins. Its JSON is longer than DynamoDB
-/// counts, so this errs on the careful side; the answer settles it.
-fn units(ops: &[WriteOp]) -> f64 {
-    ops.iter()
-        .map(|op| op.body().len().div_ceil(1024).max(1) as f64)
-        .sum()
+/// What a write probably costs: a unit for each KB that the item begins. Its JSON is longer than DynamoDB counts, so
+/// this errs on the careful side; the answer settles it.
+fn units_of(op: &WriteOp) -> f64 {
+    op.body().len().div_ceil(1024).max(1) as f64
 }
 
 /// What the service said it cost; where it did not say, the estimate for what was done.
