@@ -128,6 +128,25 @@ impl EventFiles {
         (count, sums.unwrap_or_default())
     }
 
+    /// The same where the first, of `kept` bytes together, are gone round.
+    #[must_use]
+    pub fn round(&self, kept: u64, bytes: u64) -> (usize, Sums) {
+        let (count, once) = self.first(kept);
+        let rounds = bytes / once.bytes.max(1);
+        let (more, rest) = match bytes % once.bytes.max(1) {
+            0 => (0, Sums::default()),
+            left => self.first(left),
+        };
+        let sum = |of: fn(&Sums) -> u64| of(&once) * rounds + of(&rest);
+        let sums = Sums {
+            items: sum(|sums| sums.items),
+            bytes: sum(|sums| sums.bytes),
+            stored_bytes: sum(|sums| sums.stored_bytes),
+        };
+        let rounds = usize::try_from(rounds).unwrap_or(usize::MAX);
+        (count.saturating_mul(rounds).saturating_add(more), sums)
+    }
+
     /// What all of them come to.
     #[must_use]
     pub fn all(&self) -> Sums {
@@ -241,7 +260,7 @@ pub async fn consume_events(
     for event in events {
         let event = fs::read(event)?;
         sums.bytes += event.len() as u64;
-        let event: ConsumeInput = serde_json::from_slice(&event)?;
+        let event = ConsumeInput::read(&event.into())?;
         sums.items += event.records.as_ref().map_or(0, Vec::len) as u64;
         let answer = consume_stream::run(&deps, &to, event, Budget::UNLIMITED).await?;
         if !answer.batch_item_failures.is_empty() {
@@ -303,6 +322,14 @@ mod tests {
         assert_eq!(files.first(1), (1, sums[0]));
         assert_eq!(files.first(100), (1, sums[0]));
         assert_eq!(files.first(101), (2, sums[1]));
+        let of = |items, bytes| Sums {
+            items,
+            bytes,
+            stored_bytes: 0,
+        };
+        assert_eq!(files.round(150, 100), (1, of(10, 100)), "not once round");
+        assert_eq!(files.round(150, 400), (4, of(40, 400)), "twice");
+        assert_eq!(files.round(150, 450), (5, of(50, 500)), "and one more");
         assert_eq!(files.first(9999), (3, sums[2]));
         assert_eq!(files.all(), sums[2]);
         assert_eq!(EventFiles::default().first(1), (0, Sums::default()));

@@ -136,7 +136,7 @@ fn refusal_of(function: &str, sample: &Value) -> Option<String> {
         }),
         // Records are raw text, which only a text can be read into.
         "consume-stream" => {
-            let input = serde_json::from_str::<ConsumeInput>(&sample.to_string());
+            let input = ConsumeInput::read(&sample.to_string().into());
             let streams = input.unwrap().by_stream();
             streams.err().map(|error| error.to_string())
         }
@@ -279,8 +279,8 @@ fn the_samples_are_about_the_snapshot_that_the_first_of_them_plans() {
 /// A batch, read by the step as it comes; the one stream's part of it.
 fn batch(name: &str) -> (ConsumeInput, StreamBatch) {
     let text = checkout::text(&format!("events/consume-stream/{name}")).unwrap();
-    let mut input: ConsumeInput =
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut input =
+        ConsumeInput::read(&text.into()).unwrap_or_else(|error| panic!("{name}: {error}"));
     let streams = input
         .by_stream()
         .unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use highwater_domain::lineage::Position;
 use highwater_domain::stream_source::{StartAt, StreamSource};
 use highwater_lambda::{Ids, InvocationObserver, Observed, Subject, serve, serve_stream};
+use highwater_steps::consume_stream::ConsumeOutput;
 use highwater_testkit::faults::{Fault, Rule};
 use highwater_testkit::runtime_api::{Function, FunctionSpec};
 use serde::Deserialize;
@@ -176,24 +177,26 @@ impl Observed for NoPorts {
     }
 }
 
+fn unless_told<T>(panic: Option<String>, answer: T) -> T {
+    match panic {
+        Some(text) => panic!("{text}"),
+        None => answer,
+    }
+}
+
 #[test]
 #[ignore = "no test by itself: the one below runs it as its function, with --ignored --exact"]
 fn bootstrap() {
     if std::env::var("AWS_LAMBDA_RUNTIME_API").is_err() {
         return;
     }
-    let step = async |_: NoPorts, told: Told, _| match told.panic {
-        Some(text) => panic!("{text}"),
-        None => Ok(json!({"done": true})),
-    };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ended = match std::env::var("SERVES").as_deref() {
-        Ok("batches") => runtime.block_on(serve_stream(
-            NoPorts,
-            move |ports, told, budget| async move { step(ports, told, budget).await },
-        )),
-        _ => runtime.block_on(serve(NoPorts, move |ports, told, budget| async move {
-            step(ports, told, budget).await
+        Ok("batches") => runtime.block_on(serve_stream(NoPorts, |_, batch, _| async {
+            Ok(unless_told(batch.shard_id, ConsumeOutput::default()))
+        })),
+        _ => runtime.block_on(serve(NoPorts, |_, told: Told, _| async {
+            Ok(unless_told(told.panic, json!({"done": true})))
         })),
     };
     ended.unwrap();
@@ -202,7 +205,10 @@ fn bootstrap() {
 /// The edge that all functions share, over a step that panics.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_an_error_with_its_text_and_the_next_event_is_served() {
-    for serves in ["events", "batches"] {
+    for (serves, member, answer) in [
+        ("events", "panic", json!({"done": true})),
+        ("batches", "shardId", json!({"batchItemFailures": []})),
+    ] {
         let function = Function::new(FunctionSpec {
             name: "panicking".into(),
             bootstrap: std::env::current_exe().unwrap(),
@@ -216,15 +222,15 @@ async fn a_panic_is_an_error_with_its_text_and_the_next_event_is_served() {
                 ("SERVES".into(), serves.into()),
             ],
         });
-        let told = json!({"panic": "the sixth page of five"});
+        let told = json!({member: "the sixth page of five"});
         let error = function.invoke(told, LONG).await.unwrap_err();
         assert_eq!(error.error_type, "Internal", "{serves}: {error}");
         assert!(
             error.message.contains("the sixth page of five"),
             "{serves}: {error}"
         );
-        let next = function.invoke(json!({"panic": null}), LONG).await;
-        assert_eq!(next, Ok(json!({"done": true})), "{serves}");
+        let next = function.invoke(json!({member: null}), LONG).await;
+        assert_eq!(next, Ok(answer), "{serves}");
         assert_eq!(function.starts(), 1, "{serves}: the process lives on");
     }
 }

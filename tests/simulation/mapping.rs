@@ -142,7 +142,7 @@ impl Lane {
             let deps = worker.live();
             let now = deps.clock.now();
             let budget = Budget::until(UnixMillis(now.0 + timeout_ms), now);
-            let input: ConsumeInput = serde_json::from_str(&event).unwrap();
+            let input = ConsumeInput::read(&event.into()).unwrap();
             let destination = LogDestination(DESTINATION.parse().unwrap());
             let limit = if is_killed { killed_ms } else { timeout_ms };
             let work = consume_stream::run(&deps, &destination, input, budget);

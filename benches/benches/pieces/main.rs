@@ -113,11 +113,11 @@ fn part_writer(criterion: &mut Criterion, set: DataSet) -> Result<(), Failed> {
 fn records_of_events(criterion: &mut Criterion, set: DataSet) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let files = consume::write_events(folder.path(), &changes(set)?)?;
-    let events = consume::events(folder.path(), usize::MAX)?;
+    let events = event_log::kept(&consume::events(folder.path(), usize::MAX)?)?;
     let mut group = criterion.benchmark_group("records of an event");
     group.throughput(Throughput::Bytes(files.all().bytes));
     group.bench_function(set.name(), |bencher| {
-        bencher.iter(|| event_log::own_lines(&events, |_| ()));
+        bencher.iter(|| event_log::own_lines(&events, files.len(), |_| ()));
     });
     group.finish();
     Ok(())

@@ -97,6 +97,7 @@ fn main() -> Result<(), Failed> {
 /// Runs what is done by blocking calls; `None` for everything else.
 fn blocking(endpoint_url: &str, kind: &Kind) -> Result<Option<Sums>, Failed> {
     let events = |folder, count: &usize| consume::events(folder, *count);
+    let kept = |folder| event_log::kept(&consume::events(folder, usize::MAX)?);
     Ok(Some(match kind {
         Kind::Receive { table } => limit::receive(endpoint_url, table)?,
         Kind::Limit { table, compression } => {
@@ -110,11 +111,9 @@ fn blocking(endpoint_url: &str, kind: &Kind) -> Result<Option<Sums>, Failed> {
             }
         }
         Kind::LimitRead { bucket, prefix } => limit_read::read(endpoint_url, bucket, prefix)?,
-        Kind::EventLines { folder, count } => {
-            event_log::own_lines(&events(folder, count)?, |_| ())?
-        }
+        Kind::EventLines { folder, count } => event_log::own_lines(&kept(folder)?, *count, |_| ())?,
         Kind::TypedEventLines { folder, count } => {
-            event_log::typed_lines(&events(folder, count)?, |_| ())?
+            event_log::typed_lines(&kept(folder)?, *count, |_| ())?
         }
         Kind::PackEvents { folder, count } => consume::pack_events(&events(folder, count)?)?,
         _ => return Ok(None),
@@ -166,7 +165,10 @@ async fn run(endpoint_url: &str, kind: Kind) -> Result<Sums, Failed> {
                 let client = record_log::typed_client(&clients, endpoint_url);
                 record_log::typed(&client, &stream_arn, made, |_| ()).await?
             } else {
-                record_log::own(&clients.stream_source(), &stream_arn, made, |_| ()).await?
+                // A task, as every step of a function is.
+                let source = clients.stream_source();
+                let own = async move { record_log::own(&source, &stream_arn, made, |_| ()).await };
+                tokio::spawn(own).await??
             }
         }
         other => return Err(format!("{other:?} needs no runtime").into()),

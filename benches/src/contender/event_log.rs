@@ -1,14 +1,13 @@
 //! Lambda's stream events into lines and into objects of the log: by the product's own steps, and by types.
 //!
-//! Both read an event's file, into a buffer that is used again, and both make one line per record. *Lines* end there,
-//! in another such buffer: what a program can do better or worse. The *log* goes on as the product does: zstd at level 1 over the lines, and
-//! one object in S3 per event.
+//! Both make one line per record. *Lines* end there, in a buffer that is used again: what a program can do better or
+//! worse. The *log* goes on as the product does: zstd at level 1 over the lines, and one object in S3 per event.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::{fs, io};
 
 use aws_lambda_events::event::dynamodb::Event;
+use bytes::Bytes;
 use highwater_domain::failure::Failure;
 use highwater_domain::object_store::{NewObject, ObjectStore};
 use highwater_steps::StepError;
@@ -40,20 +39,34 @@ pub enum EventError {
     Store(#[from] Failure),
 }
 
-/// Reads a file in the place of what the buffer holds.
-fn read_into(buffer: &mut Vec<u8>, file: &Path) -> io::Result<()> {
-    buffer.clear();
-    File::open(file)?.read_to_end(buffer)?;
-    Ok(())
+/// So many bytes of events are gone round. They are read at the start and lie in memory, as those of a function do:
+/// reading files is neither side's work.
+pub const KEPT_BYTES: u64 = 8_000_000;
+
+/// The first events, as many as are gone round.
+pub fn kept(events: &[PathBuf]) -> io::Result<Vec<Bytes>> {
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    for event in events {
+        if bytes >= KEPT_BYTES {
+            break;
+        }
+        let event = Bytes::from(fs::read(event)?);
+        bytes += event.len() as u64;
+        kept.push(event);
+    }
+    Ok(kept)
 }
 
-/// Lines by the product's reading of events. `lines` hears of every event's.
-pub fn own_lines(events: &[PathBuf], mut lines: impl FnMut(&[u8])) -> Result<Sums, EventError> {
-    let (mut sums, mut buffer, mut event) = (Sums::default(), Vec::new(), Vec::new());
-    for file in events {
-        read_into(&mut event, file)?;
+/// Lines of so many events by the product's reading of them. `lines` hears of every event's.
+pub fn own_lines(
+    events: &[Bytes],
+    count: usize,
+    mut lines: impl FnMut(&[u8]),
+) -> Result<Sums, EventError> {
+    let (mut sums, mut buffer) = (Sums::default(), Vec::new());
+    for event in events.iter().cycle().take(count) {
         sums.bytes += event.len() as u64;
-        let mut input: ConsumeInput = serde_json::from_slice(&event)?;
+        let mut input = ConsumeInput::read(event)?;
         buffer.clear();
         for batch in input.by_stream()?.values() {
             if !batch.unread.is_empty() {
@@ -71,13 +84,16 @@ pub fn own_lines(events: &[PathBuf], mut lines: impl FnMut(&[u8])) -> Result<Sum
     Ok(sums)
 }
 
-/// Lines by typed events.
-pub fn typed_lines(events: &[PathBuf], mut lines: impl FnMut(&[u8])) -> Result<Sums, EventError> {
-    let (mut sums, mut buffer, mut event) = (Sums::default(), Vec::new(), Vec::new());
-    for file in events {
-        read_into(&mut event, file)?;
+/// Lines of so many events by types.
+pub fn typed_lines(
+    events: &[Bytes],
+    count: usize,
+    mut lines: impl FnMut(&[u8]),
+) -> Result<Sums, EventError> {
+    let (mut sums, mut buffer) = (Sums::default(), Vec::new());
+    for event in events.iter().cycle().take(count) {
         sums.bytes += event.len() as u64;
-        sums.items += typed_event(&event, &mut buffer)?;
+        sums.items += typed_event(event, &mut buffer)?;
         sums.stored_bytes += buffer.len() as u64;
         lines(&buffer);
     }

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use highwater_aws::{Clients, ConnectionSettings};
 use highwater_benches::backup;
 use highwater_benches::changes::{Changes, Keys};
@@ -189,8 +190,14 @@ fn typed_events_make_the_same_lines_in_other_words() {
         let files = consume::write_events(folder.path(), &changes).unwrap();
         assert!(files.len() > 1);
         let events = consume::events(folder.path(), usize::MAX).unwrap();
-        let (sums, own) = lines_of(|lines| event_log::own_lines(&events, lines).unwrap());
-        let (typed_sums, typed) = lines_of(|lines| event_log::typed_lines(&events, lines).unwrap());
+        let read = |file| Bytes::from(std::fs::read(file).unwrap());
+        let (events, count) = (
+            events.into_iter().map(read).collect::<Vec<_>>(),
+            files.len(),
+        );
+        let (sums, own) = lines_of(|lines| event_log::own_lines(&events, count, lines).unwrap());
+        let (typed_sums, typed) =
+            lines_of(|lines| event_log::typed_lines(&events, count, lines).unwrap());
         for sums in [sums, typed_sums] {
             let expected = files.all();
             assert_eq!((sums.items, sums.bytes), (expected.items, expected.bytes));

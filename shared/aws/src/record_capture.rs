@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use highwater_domain::ids::UnixMillis;
+use highwater_domain::item_finder::find_elements;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -20,7 +21,14 @@ pub(crate) struct CapturedRecords {
 impl Captured for CapturedRecords {
     fn part(answer: CheckedBytes) -> Result<(Self, Bytes), AnswerError> {
         let answered_at = answer.answered_at()?;
-        let (records, rest) = take_records(&answer.body).map_err(AnswerError::Records)?;
+        let found = answer.had_checksum.then(|| find_records(&answer.body));
+        let (records, rest) = match found.flatten() {
+            Some((records, rest)) => {
+                let (_, rest) = take_records(&rest).map_err(AnswerError::Records)?;
+                (records, rest)
+            }
+            None => take_records(&answer.body).map_err(AnswerError::Records)?,
+        };
         let captured = Self {
             records,
             answered_at,
@@ -43,6 +51,19 @@ struct Rest<'a> {
     records: [(); 0],
     #[serde(rename = "NextShardIterator", skip_serializing_if = "Option::is_none")]
     next: Option<Cow<'a, str>>,
+}
+
+/// The same by their brackets alone, for an answer whose checksum says that it is what the service wrote. `None` where
+/// only the parser can tell: white space, anything that is not as it should be.
+fn find_records(body: &Bytes) -> Option<(Vec<Bytes>, Bytes)> {
+    let found = find_elements(body, "Records").ok()?;
+    if !found.is_there_and_dense() {
+        return None;
+    }
+    let rest = found.document_without_items(body).into();
+    let records = found.into_raw_items(body.clone());
+    let records = (0..records.len()).map_while(|index| records.slice(index));
+    Some((records.collect(), rest))
 }
 
 /// The records of an answer as slices of it, and the answer without them.
@@ -81,6 +102,43 @@ mod tests {
         .unwrap();
         assert!(records.is_empty());
         assert_eq!(rest, "{\"Records\":[]}");
+    }
+
+    #[test]
+    fn records_are_found_as_the_parser_finds_them_or_left_to_it() {
+        for (text, is_found) in [
+            (
+                r#"{"NextShardIterator":"a|b","Records":[{"a":{"Records":[1.50]}},{"b":"]}\"},{"}],"More":1}"#,
+                true,
+            ),
+            (r#"{"Records":[]}"#, true),
+            (r#"{"\u0052ecords":[{}],"NextShardIterator":null}"#, true),
+            (r#"{"Records":[{},{} ]}"#, false),
+            (r#"{"Records":[[],"x",null]}"#, false),
+        ] {
+            let body = Bytes::copy_from_slice(text.as_bytes());
+            let found = find_records(&body);
+            assert_eq!(found.is_some(), is_found, "{text}");
+            let (parsed, rest) = take_records(&body).unwrap();
+            if let Some((records, around)) = found {
+                assert_eq!(records, parsed, "{text}");
+                assert_eq!(take_records(&around).unwrap(), (Vec::new(), rest), "{text}");
+                assert!(
+                    records
+                        .iter()
+                        .all(|it| body.as_ptr_range().contains(&it.as_ptr()))
+                );
+            }
+        }
+        for text in [
+            "",
+            "{}",
+            r#"{"Records":null}"#,
+            r#"{"Records":[{]}"#,
+            r#"{"Records":[],"Records":[]}"#,
+        ] {
+            assert_eq!(find_records(&Bytes::copy_from_slice(text.as_bytes())), None);
+        }
     }
 
     /// An answer without `Records` would pass for an empty one.

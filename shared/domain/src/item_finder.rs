@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::json_walk::unquoted;
 use crate::scan::RawItems;
 
 mod array_scan;
@@ -22,7 +23,7 @@ use array_scan::ArrayScan;
 /// Where the items of one response are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoundItems {
-    /// Offsets of the `Items` array: of its `[`, and after its `]`. `None` if the document has no array.
+    /// Offsets of the array: of its `[`, and after its `]`. `None` if the document has no array.
     array: Option<(u32, u32)>,
     /// Offsets of each element: of its `{`, and after its `}`.
     spans: Vec<(u32, u32)>,
@@ -53,8 +54,8 @@ pub enum ItemFinderError {
         /// Where.
         offset: usize,
     },
-    /// `Items` stands twice at the top level.
-    #[error("a second `Items` at byte {offset}")]
+    /// The array stands twice at the top level.
+    #[error("a second array of the same name at byte {offset}")]
     Duplicate {
         /// Where the second one begins.
         offset: usize,
@@ -79,6 +80,11 @@ pub enum ItemFinderError {
 ///
 /// A document without `Items`, or with `null` for it, has no items; that is not an error.
 pub fn find_items(document: &[u8]) -> Result<FoundItems, ItemFinderError> {
+    find_elements(document, "Items")
+}
+
+/// The same for the top-level array called `member`, whose elements are objects: `Records`, say.
+pub fn find_elements(document: &[u8], member: &str) -> Result<FoundItems, ItemFinderError> {
     if u32::try_from(document.len()).is_err() {
         return Err(ItemFinderError::TooLarge {
             bytes: document.len(),
@@ -86,7 +92,11 @@ pub fn find_items(document: &[u8]) -> Result<FoundItems, ItemFinderError> {
     }
     let mut found = FoundItems::default();
     let mut seen = false;
-    let mut cursor = Cursor { document, at: 0 };
+    let mut cursor = Cursor {
+        document,
+        member,
+        at: 0,
+    };
     cursor.expect(b'{', "the `{` of the document")?;
     if cursor.peek()? == b'}' {
         cursor.at += 1;
@@ -95,13 +105,13 @@ pub fn find_items(document: &[u8]) -> Result<FoundItems, ItemFinderError> {
     loop {
         cursor.skip_space();
         let name_at = cursor.at;
-        let is_items = cursor.member_is_items()?;
-        if is_items && std::mem::replace(&mut seen, true) {
+        let is_array = cursor.name_is_the_arrays()?;
+        if is_array && std::mem::replace(&mut seen, true) {
             return Err(ItemFinderError::Duplicate { offset: name_at });
         }
         cursor.expect(b':', "`:`")?;
-        if is_items {
-            cursor.items_value(&mut found)?;
+        if is_array {
+            cursor.array_value(&mut found)?;
         } else {
             cursor.skip_value()?;
         }
@@ -117,6 +127,12 @@ pub fn find_items(document: &[u8]) -> Result<FoundItems, ItemFinderError> {
 }
 
 impl FoundItems {
+    /// Whether the document has the array, and no white space stands in it between tokens.
+    #[must_use]
+    pub fn is_there_and_dense(&self) -> bool {
+        self.array.is_some() && !self.spaced
+    }
+
     /// How many items.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -206,6 +222,8 @@ fn is_space(byte: u8) -> bool {
 /// A walk over the top level of the document.
 struct Cursor<'a> {
     document: &'a [u8],
+    /// The name of the array.
+    member: &'a str,
     at: usize,
 }
 
@@ -279,20 +297,20 @@ impl Cursor<'_> {
         }
     }
 
-    /// Moves behind a member's name and tells whether it says `Items`, escaped or not.
-    fn member_is_items(&mut self) -> Result<bool, ItemFinderError> {
+    /// Moves behind a member's name and tells whether it says the array's, escaped or not.
+    fn name_is_the_arrays(&mut self) -> Result<bool, ItemFinderError> {
         let start = self.at;
         self.skip_string()?;
         let name = self.document.get(start..self.at).unwrap_or_default();
         if name.contains(&b'\\') {
             return serde_json::from_slice::<String>(name)
-                .map(|name| name == "Items")
+                .map(|name| name == self.member)
                 .map_err(|_| ItemFinderError::Unexpected {
                     offset: start,
                     expected: "a member's name",
                 });
         }
-        Ok(name == b"\"Items\"")
+        Ok(unquoted(name) == Some(self.member.as_bytes()))
     }
 
     /// Moves behind the value that begins here: a scalar, or anything in brackets.
@@ -324,8 +342,8 @@ impl Cursor<'_> {
         }
     }
 
-    /// Takes the value of `Items`.
-    fn items_value(&mut self, found: &mut FoundItems) -> Result<(), ItemFinderError> {
+    /// Takes the value of the array's member.
+    fn array_value(&mut self, found: &mut FoundItems) -> Result<(), ItemFinderError> {
         match self.peek()? {
             b'[' => {
                 let start = self.at;
@@ -337,7 +355,7 @@ impl Cursor<'_> {
                 self.at += 4;
                 Ok(())
             }
-            _ => Err(self.unexpected("the `[` of `Items`")),
+            _ => Err(self.unexpected("the `[` of the array")),
         }
     }
 }
@@ -500,7 +518,7 @@ mod tests {
         let gap = "one `,` between two items, or `]`";
         for (document, error) in [
             ("[]", unexpected(0, "the `{` of the document")),
-            (r#"{"Items":{}}"#, unexpected(9, "the `[` of `Items`")),
+            (r#"{"Items":{}}"#, unexpected(9, "the `[` of the array")),
             (r#"{"Items":[{}{}]}"#, unexpected(12, gap)),
             (r#"{"Items":[{},,{}]}"#, unexpected(12, gap)),
             (r#"{"Items":[{},]}"#, unexpected(12, gap)),
@@ -508,7 +526,7 @@ mod tests {
             (r#"{"Items":["a"]}"#, unexpected(10, gap)),
             (r#"{"Items":[[]]}"#, unexpected(10, "the `{` of an item")),
             (r#"{"Items":[{]]}"#, unexpected(11, "the `}` of an item")),
-            (r#"{"Items":[}}"#, unexpected(10, "the `]` of `Items`")),
+            (r#"{"Items":[}}"#, unexpected(10, "the `]` of the array")),
             (
                 r#"{"Items":[]}x"#,
                 unexpected(12, "the end of the document"),

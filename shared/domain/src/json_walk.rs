@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use crate::json_nest::end_of_nest;
 use crate::json_string::end_of_string;
 
 /// What JSON passes over between its words.
@@ -82,29 +83,14 @@ impl<'a> Walk<'a> {
 
     /// Moves behind the value that begins here.
     pub(crate) fn value(&mut self) {
-        let mut depth = 0_usize;
-        loop {
-            match self.peek() {
-                0 => return,
-                b'"' => self.string(),
-                b'{' | b'[' => {
-                    depth += 1;
-                    self.at += 1;
-                }
-                b'}' | b']' => {
-                    depth = depth.saturating_sub(1);
-                    self.at += 1;
-                }
-                b',' | b':' => self.at += 1,
-                _ => {
-                    let scalar = |byte: &&u8| {
-                        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
-                    };
-                    self.at += self.rest().iter().take_while(scalar).count().max(1);
-                }
-            }
-            if depth == 0 {
-                return;
+        match self.peek() {
+            0 => {}
+            b'"' => self.string(),
+            b'{' | b'[' => self.at = end_of_nest(self.text, self.at),
+            _ => {
+                let scalar =
+                    |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
+                self.at += self.rest().iter().take_while(scalar).count().max(1);
             }
         }
     }

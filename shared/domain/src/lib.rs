@@ -38,6 +38,8 @@ pub mod item_finder;
 pub mod item_lines;
 pub mod item_reader;
 pub mod item_size;
+mod json_blocks;
+mod json_nest;
 pub mod json_string;
 mod json_walk;
 pub mod key;

@@ -153,8 +153,8 @@ impl StreamRecord {
         Self::read(raw).map_err(|reason| Box::new(Unread::new(raw.clone(), reason)))
     }
 
-    /// The same of bytes that were found to be JSON before, as those of an event or an answer were that was parsed. Of
-    /// anything else what is read means nothing.
+    /// The same of bytes that are known to be JSON: they were parsed with their event or answer, or the answer's
+    /// checksum vouches for the service that wrote them. Of anything else what is read means nothing.
     pub fn read_or_keep_checked(raw: &Bytes) -> Result<Self, Box<Unread>> {
         match plainly::read(raw) {
             Some((record, _)) => Ok(record),

@@ -284,14 +284,14 @@ mod tests {
     #[test]
     fn a_batch_says_its_table_and_its_shard_if_it_has_a_window() {
         let text = r#"{"Records": [], "shardId": "shardId-1", "eventSourceARN": "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-14T10:02:11.204"}"#;
-        let input: ConsumeInput = serde_json::from_str(text).unwrap();
+        let input = ConsumeInput::read(&text.into()).unwrap();
         let expected = Ids {
             table: Some("orders".into()),
             shard: Some("shardId-1".into()),
             ..Ids::default()
         };
         assert_eq!(input.ids(), expected);
-        let input: ConsumeInput = serde_json::from_str(r#"{"Records": []}"#).unwrap();
+        let input = ConsumeInput::read(&r#"{"Records": []}"#.into()).unwrap();
         assert_eq!(input.ids(), Ids::default());
     }
 }

@@ -61,7 +61,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (handler, clock) = (&handler, &SystemClock);
     let serve = service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
         use highwater_domain::budget::Clock as _;
-        let batch: StreamEvent = serde_json::from_str(event.payload.get())?;
+        let payload = Box::<str>::from(event.payload).into_string();
+        let batch = StreamEvent::read(&payload.into())?;
         let deadline = UnixMillis(event.context.deadline);
         let budget = Budget::of_invocation(deadline, clock.now());
         let answer = handler.handle(batch, budget).await?;
@@ -93,7 +94,7 @@ async fn show() -> Result<(), Box<dyn Error>> {
             )
             .replace(r#""eventName":"REMOVE""#, second),
         );
-        let batch: StreamEvent = serde_json::from_str(&event)?;
+        let batch = StreamEvent::read(&event.into())?;
         let answer = handler.handle(batch, Budget::UNLIMITED).await?;
         let json = serde_json::to_string(&answer.response)?;
         shop::say(&format!("{json}  {:?}", answer.counts));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use highwater_domain::sequence_number::SequenceNumber;
 use highwater_domain::stream_arn::{StreamArn, StreamArnError};
 use highwater_domain::stream_record::{StreamRecord, Unread};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::StepError;
@@ -17,37 +17,40 @@ use crate::error::StepError;
 /// Lambda's event: records as they came, and with a tumbling window the shard that they come from.
 ///
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-windows.html>
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub struct ConsumeInput {
     /// The records, each as it came; the last invocation of a window may have none.
-    #[serde(rename = "Records", default, deserialize_with = "as_bytes")]
     pub records: Option<Vec<Bytes>>,
     /// The window, if the mapping has one.
-    #[serde(default)]
     pub window: Option<Window>,
     /// What the window's invocation before this one answered. A hint: nothing depends on it.
-    #[serde(default)]
     pub state: Option<Box<RawValue>>,
     /// The shard, which only windows tell.
-    #[serde(default)]
     pub shard_id: Option<String>,
     /// The stream, which only windows tell here; each record tells it too.
-    #[serde(rename = "eventSourceARN", default)]
     pub event_source_arn: Option<String>,
     /// Whether the window ends with this invocation.
-    #[serde(default)]
     pub is_final_invoke_for_window: bool,
     /// Whether it ends because its state became too large.
-    #[serde(default)]
     pub is_window_terminated_early: bool,
 }
 
-/// Each record is a small buffer of its own: one for all of them would come from the system, page by page, each time.
-fn as_bytes<'de, D: Deserializer<'de>>(records: D) -> Result<Option<Vec<Bytes>>, D::Error> {
-    let records = Option::<Vec<Box<RawValue>>>::deserialize(records)?;
-    let bytes = |record| Bytes::from(Box::<str>::from(record).into_string());
-    Ok(records.map(|records| records.into_iter().map(bytes).collect()))
+/// The event as it is spelled, its records where they lie.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spelled<'a> {
+    #[serde(rename = "Records", borrow)]
+    records: Option<Vec<&'a RawValue>>,
+    window: Option<Window>,
+    #[serde(borrow)]
+    state: Option<&'a RawValue>,
+    shard_id: Option<String>,
+    #[serde(rename = "eventSourceARN")]
+    event_source_arn: Option<String>,
+    #[serde(default)]
+    is_final_invoke_for_window: bool,
+    #[serde(default)]
+    is_window_terminated_early: bool,
 }
 
 /// A tumbling window.
@@ -142,12 +145,13 @@ impl StreamBatch {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
 
-/// A record before it is known which stream it belongs to.
-struct Arrived {
-    stream: Result<StreamArn, String>,
-    record: Result<StreamRecord, Box<Unread>>,
+    fn push(&mut self, record: Result<StreamRecord, Box<Unread>>) {
+        match record {
+            Ok(record) => self.records.push(record),
+            Err(unread) => self.unread.push(*unread),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -157,6 +161,23 @@ struct Source<'a> {
 }
 
 impl ConsumeInput {
+    /// Reads an event. Its records are slices of it and not copied.
+    pub fn read(event: &Bytes) -> Result<Self, serde_json::Error> {
+        let told: Spelled<'_> = serde_json::from_slice(event)?;
+        let slice = |record: &RawValue| event.slice_ref(record.get().as_bytes());
+        Ok(Self {
+            records: told
+                .records
+                .map(|records| records.into_iter().map(slice).collect()),
+            window: told.window,
+            state: told.state.map(ToOwned::to_owned),
+            shard_id: told.shard_id,
+            event_source_arn: told.event_source_arn,
+            is_final_invoke_for_window: told.is_final_invoke_for_window,
+            is_window_terminated_early: told.is_window_terminated_early,
+        })
+    }
+
     /// Reads the records and gives each to its stream.
     ///
     /// A record that does not say where it comes from belongs to the event's stream, or to the one stream of all
@@ -171,73 +192,150 @@ impl ConsumeInput {
                 ));
             }
         };
-        let mut arrived: Vec<Arrived> = Vec::with_capacity(records.len());
-        for record in &records {
-            let before = arrived
-                .last()
-                .and_then(|before| before.stream.as_ref().ok());
-            let next = Arrived::read(record, before);
-            arrived.push(next);
+        let mut sorted = Sorted::of(records.len());
+        for (index, record) in records.iter().enumerate() {
+            sorted.take(index + 1, record);
         }
-        let home = self.home(&arrived)?;
-        let mut batches: BTreeMap<StreamArn, StreamBatch> = BTreeMap::new();
-        for (index, Arrived { stream, record }) in arrived.into_iter().enumerate() {
-            let stream = stream.or_else(|reason| {
-                let place = index + 1;
-                home.clone().ok_or_else(|| {
-                    StepError::InvalidInput(format!(
-                        "record {place} of the event does not tell its stream: {reason}"
-                    ))
-                })
-            })?;
-            let batch = batches.entry(stream).or_default();
-            match record {
-                Ok(record) => batch.records.push(record),
-                Err(unread) => batch.unread.push(*unread),
-            }
+        let home = self.home(&sorted.batches)?;
+        for Homeless {
+            place,
+            reason,
+            record,
+        } in std::mem::take(&mut sorted.homeless)
+        {
+            let Some(home) = home.clone() else {
+                return Err(StepError::InvalidInput(format!(
+                    "record {place} of the event does not tell its stream: {reason}"
+                )));
+            };
+            sorted.batch_of(home).push(record);
         }
-        Ok(batches)
+        Ok(sorted.batches.into_iter().collect())
     }
 
     /// The stream of records that do not tell theirs.
-    fn home(&self, arrived: &[Arrived]) -> Result<Option<StreamArn>, StepError> {
+    fn home(&self, told: &[(StreamArn, StreamBatch)]) -> Result<Option<StreamArn>, StepError> {
         if let Some(arn) = &self.event_source_arn {
             let wrong =
                 |error| StepError::InvalidInput(format!("eventSourceARN of the event: {error}"));
             return arn.parse().map(Some).map_err(wrong);
         }
-        let mut told = arrived
-            .iter()
-            .filter_map(|arrived| arrived.stream.as_ref().ok());
-        let first = told.next();
-        Ok(first
-            .filter(|first| told.all(|other| other == *first))
-            .cloned())
+        Ok(match told {
+            [(only, _)] => Some(only.clone()),
+            _ => None,
+        })
     }
 }
 
-impl Arrived {
-    /// Reads one record; most come from the stream of the one before it.
-    fn read(raw: &Bytes, before: Option<&StreamArn>) -> Self {
-        let stream = |arn: &str| match before {
-            Some(before) if before.as_str() == arn => Ok(before.clone()),
-            _ => arn
-                .parse()
-                .map_err(|error: StreamArnError| error.to_string()),
-        };
-        if let Some((record, arn)) = StreamRecord::read_plainly(raw) {
-            return Self {
-                stream: stream(arn),
-                record: Ok(record),
-            };
-        }
-        let source: Result<Source<'_>, _> = serde_json::from_slice(raw);
+/// The records of an event on their way to their streams' batches.
+struct Sorted {
+    /// Each stream once; the last one is that of the record before.
+    batches: Vec<(StreamArn, StreamBatch)>,
+    homeless: Vec<Homeless>,
+    most: usize,
+}
+
+/// A record that does not tell its stream.
+struct Homeless {
+    place: usize,
+    reason: String,
+    record: Result<StreamRecord, Box<Unread>>,
+}
+
+impl Sorted {
+    /// Nothing yet, of an event with so many records.
+    fn of(most: usize) -> Self {
         Self {
-            stream: match source {
-                Ok(source) => stream(&source.arn),
-                Err(error) => Err(error.to_string()),
+            batches: Vec::new(),
+            homeless: Vec::new(),
+            most,
+        }
+    }
+
+    /// Reads the record at a place of the event, from 1.
+    fn take(&mut self, place: usize, raw: &Bytes) {
+        if let Some((record, arn)) = StreamRecord::read_plainly(raw) {
+            return self.put(place, arn, Ok(record));
+        }
+        let record = StreamRecord::read_or_keep(raw);
+        match serde_json::from_slice::<Source<'_>>(raw) {
+            Ok(source) => self.put(place, &source.arn, record),
+            Err(error) => self.homeless.push(Homeless {
+                place,
+                reason: error.to_string(),
+                record,
+            }),
+        }
+    }
+
+    fn put(&mut self, place: usize, arn: &str, record: Result<StreamRecord, Box<Unread>>) {
+        // Most records come from the stream of the one before.
+        if let Some((before, batch)) = self.batches.last_mut()
+            && before.as_str() == arn
+        {
+            return batch.push(record);
+        }
+        match arn.parse() {
+            Ok(stream) => self.batch_of(stream).push(record),
+            Err(error) => self.homeless.push(Homeless {
+                place,
+                reason: StreamArnError::to_string(&error),
+                record,
+            }),
+        }
+    }
+
+    /// The batch of a stream, which is the last one from now on.
+    fn batch_of(&mut self, stream: StreamArn) -> &mut StreamBatch {
+        let known = self.batches.iter().position(|(known, _)| *known == stream);
+        let batch = known.map_or_else(
+            || {
+                let records = Vec::with_capacity(self.most);
+                let unread = Vec::new();
+                (stream, StreamBatch { records, unread })
             },
-            record: StreamRecord::read_or_keep(raw),
+            |known| self.batches.remove(known),
+        );
+        &mut self.batches.push_mut(batch).1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_lie_where_the_event_does() {
+        let text = r#" {"shardId": "s", "Records": [ {"a" : "\u00e9"}, {} ], "state": {"n": 1}}"#;
+        let event = Bytes::from_static(text.as_bytes());
+        let input = ConsumeInput::read(&event).unwrap();
+        assert_eq!(input.shard_id.as_deref(), Some("s"));
+        assert_eq!(input.state.unwrap().get(), r#"{"n": 1}"#);
+        let records = input.records.unwrap();
+        assert_eq!(records, [r#"{"a" : "\u00e9"}"#.as_bytes(), b"{}"]);
+        for record in &records {
+            assert!(event.as_ptr_range().contains(&record.as_ptr()), "a slice");
+        }
+    }
+
+    #[test]
+    fn an_event_may_leave_out_everything_or_say_null() {
+        for text in [
+            "{}",
+            r#"{"Records":null,"window":null,"state":null,"shardId":null,"eventSourceARN":null}"#,
+        ] {
+            let input = ConsumeInput::read(&text.into()).unwrap();
+            assert_eq!(input.records, None);
+            assert!(
+                input.window.is_none()
+                    && input.shard_id.is_none()
+                    && input.event_source_arn.is_none()
+            );
+            assert!(!input.is_final_invoke_for_window && !input.is_window_terminated_early);
+            assert_eq!(
+                WindowState::read(input.state.as_deref()),
+                WindowState::default()
+            );
         }
     }
 }

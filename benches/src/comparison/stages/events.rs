@@ -11,6 +11,7 @@ use crate::changes::{Changes, Keys};
 use crate::comparison::contenders::Contender;
 use crate::comparison::figures::Cost;
 use crate::consume::{self, EventFiles};
+use crate::contender::event_log;
 use crate::data_set::DataSet;
 use crate::dynamodb::Tables;
 use crate::s3::Sink;
@@ -59,7 +60,12 @@ impl EventStage {
         contender: Contender,
         at: usize,
     ) -> Result<Cost, Trouble> {
-        let (events, expected) = self.files.first(setup.sizes_of(contender)[at]);
+        let bytes = setup.sizes_of(contender)[at];
+        let (events, expected) = if goes_round(contender) {
+            self.files.round(event_log::KEPT_BYTES, bytes)
+        } else {
+            self.files.first(bytes)
+        };
         self.runs += 1;
         let bucket = format!("run-{}", self.runs);
         let command = command(
@@ -89,6 +95,14 @@ impl EventStage {
 
 fn makes_objects(contender: Contender) -> bool {
     matches!(contender, Contender::EventLog | Contender::TypedEventLog)
+}
+
+/// Whether it reads a few events and goes round them: what is stored must differ from event to event.
+fn goes_round(contender: Contender) -> bool {
+    matches!(
+        contender,
+        Contender::EventLines | Contender::TypedEventLines
+    )
 }
 
 fn command(

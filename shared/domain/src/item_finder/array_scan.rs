@@ -1,8 +1,9 @@
-//! The inside of the `Items` array, in blocks of 64 bytes.
+//! The inside of the array, in blocks of 64 bytes.
 
 use wide::u8x16;
 
 use super::{FoundItems, ItemFinderError, is_space, offset};
+use crate::json_blocks::Strings;
 
 /// The bytes of one block, bit 0 for the first: which of them are what.
 struct Block {
@@ -41,15 +42,12 @@ impl Block {
     }
 }
 
-/// One pass over the inside of the `Items` array.
+/// One pass over the inside of the array.
 pub(super) struct ArrayScan<'a> {
     document: &'a [u8],
     /// Where the current block begins.
     base: usize,
-    /// All ones while a string runs into the next block, else 0.
-    in_string: u64,
-    /// 1 if the first byte of the next block is escaped.
-    escaped: u64,
+    strings: Strings,
     /// Brackets open below the array.
     depth: u32,
     /// Where the current item began; only meaningful at a depth above 0.
@@ -64,8 +62,7 @@ impl<'a> ArrayScan<'a> {
         Self {
             document,
             base: start,
-            in_string: 0,
-            escaped: 0,
+            strings: Strings::default(),
             depth: 0,
             item_start: start,
             item_end: start,
@@ -98,11 +95,7 @@ impl<'a> ArrayScan<'a> {
         present: u64,
         found: &mut FoundItems,
     ) -> Result<Option<usize>, ItemFinderError> {
-        let quotes = block.quotes & !self.escaped_bytes(block.backslashes);
-        // Includes each opening quote, not the closing one.
-        let in_string = prefix_xor(quotes) ^ self.in_string;
-        // All ones if the last byte is inside: the sign bit, spread.
-        self.in_string = (in_string.cast_signed() >> 63).cast_unsigned();
+        let in_string = self.strings.next(block.quotes, block.backslashes);
         let outside = !in_string & present;
         let opens = block.opens & outside;
         let closes = block.closes & outside;
@@ -148,7 +141,7 @@ impl<'a> ArrayScan<'a> {
                 }
                 self.depth += 1;
             } else if self.depth == 0 {
-                self.byte_is(at, b']', "the `]` of `Items`")?;
+                self.byte_is(at, b']', "the `]` of the array")?;
                 self.gap_is(at, 0)?;
                 return Ok(Some(at + 1));
             } else {
@@ -197,22 +190,6 @@ impl<'a> ArrayScan<'a> {
         })
     }
 
-    /// Which bytes of a block are escaped by the backslash before them.
-    ///
-    /// Taken one by one, since most blocks have none: the first backslash of a run escapes the byte
-    /// behind it, and if that is a backslash too, it escapes nothing any more.
-    fn escaped_bytes(&mut self, backslashes: u64) -> u64 {
-        let mut escaped = std::mem::take(&mut self.escaped);
-        let mut left = backslashes & !escaped;
-        while left != 0 {
-            let bit = left & left.wrapping_neg();
-            escaped |= bit << 1;
-            left &= !(bit | bit << 1);
-            self.escaped = bit >> 63;
-        }
-        escaped
-    }
-
     #[cold]
     fn refuse_controls(&self, controls: u64, in_string: u64) -> Result<(), ItemFinderError> {
         let mut left = controls;
@@ -230,12 +207,4 @@ impl<'a> ArrayScan<'a> {
         }
         Ok(())
     }
-}
-
-/// Bit n is the parity of the bits up to n: turns quotes into the stretches between them.
-fn prefix_xor(mut bits: u64) -> u64 {
-    for shift in [1, 2, 4, 8, 16, 32] {
-        bits ^= bits << shift;
-    }
-    bits
 }
