@@ -89,10 +89,17 @@ impl Pace {
     ///
     /// `false` if that would be past the budget or a stop was asked for: the request must not be sent.
     pub async fn admit(&self, estimate: f64, budget: &Budget, stopping: impl Fn() -> bool) -> bool {
+        !stopping() && self.admit_begun(estimate, budget, stopping).await
+    }
+
+    /// The same for a request of something that is begun: a stop is heard only where it would have to wait.
+    pub async fn admit_begun(
+        &self,
+        estimate: f64,
+        budget: &Budget,
+        stopping: impl Fn() -> bool,
+    ) -> bool {
         loop {
-            if stopping() {
-                return false;
-            }
             let now = self.clock.now();
             let wait_ms = match self.state().bucket.start(now, estimate) {
                 Ok(()) => return true,
@@ -103,6 +110,9 @@ impl Pace {
             }
             // Short naps, so that a signal is heard in the middle of a long debt.
             tokio::time::sleep(Duration::from_millis(wait_ms.min(500))).await;
+            if stopping() {
+                return false;
+            }
         }
     }
 

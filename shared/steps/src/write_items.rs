@@ -76,7 +76,8 @@ const BUSY: Backoff = Backoff {
     attempts: u32::MAX,
 };
 
-/// Writes whose capacity is reserved: their first request may be sent, whatever the time is.
+/// Writes whose first request may be sent, whatever the time is: the capacity of a batch is reserved. Where every item is a
+/// request of its own, it waits for its own.
 #[derive(Debug)]
 pub struct Admitted(pub Vec<NumberedOp>);
 
@@ -104,7 +105,10 @@ impl ItemWriter {
     /// Waits until `ops` may be written, which for none of them is now. `None` if time is up or a stop was asked for.
     pub async fn admit_all(&self, ops: Vec<NumberedOp>) -> Option<Admitted> {
         let estimate = ops.iter().map(|it| units_of(&it.op)).sum();
-        let admitted = ops.is_empty() || self.admit(estimate).await.is_ok();
+        let admitted = match self.record.on_existing {
+            OnExisting::Overwrite => ops.is_empty() || self.admit(estimate).await.is_ok(),
+            OnExisting::Skip => !self.deps.should_stop(&self.budget),
+        };
         admitted.then_some(Admitted(ops))
     }
 
@@ -248,10 +252,12 @@ impl ItemWriter {
         let mut patience = self.patience();
         // Whether an attempt may have been done although its answer never came.
         let mut in_doubt = false;
-        let mut admitted = true;
+        let mut begun = true;
         loop {
             let estimate = units_of(&numbered.op);
-            if !std::mem::take(&mut admitted) {
+            if std::mem::take(&mut begun) {
+                self.admit_begun(estimate).await?;
+            } else {
                 self.admit(estimate).await?;
             }
             match self.put_once(item, in_doubt).await {
@@ -321,6 +327,15 @@ impl ItemWriter {
     async fn admit(&self, estimate: f64) -> Result<(), Unfinished> {
         let stopping = || self.deps.should_stop(&self.budget);
         if self.deps.pace.admit(estimate, &self.budget, stopping).await {
+            return Ok(());
+        }
+        Err(Unfinished::OutOfTime)
+    }
+
+    async fn admit_begun(&self, estimate: f64) -> Result<(), Unfinished> {
+        let stopping = || self.deps.should_stop(&self.budget);
+        let pace = &self.deps.pace;
+        if pace.admit_begun(estimate, &self.budget, stopping).await {
             return Ok(());
         }
         Err(Unfinished::OutOfTime)
