@@ -74,6 +74,7 @@ pub mod note_incident;
 pub mod overlay;
 pub mod pace;
 mod paced_reader;
+mod patience;
 pub mod plan_backup;
 pub mod plan_handoff;
 pub mod plan_restore;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_domain::backoff::Backoff;
 use highwater_domain::budget::Budget;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::item_digest::ItemDigester;
@@ -17,6 +16,7 @@ use highwater_domain::restore::{LoadTotals, OnExisting, RestoreRecord};
 use highwater_domain::table_writer::{PutAnswer, WriteOp};
 
 use crate::error::StepError;
+use crate::patience::{Patience, Wait};
 use crate::restore_deps::RestoreDeps;
 
 /// One write, and where it comes from.
@@ -65,19 +65,8 @@ impl From<StepError> for Unfinished {
     }
 }
 
-/// Throttled writes are tried as long as there is time: the table will take them. Other passing faults are not
-/// put up with for ever.
-const FAULTS: Backoff = Backoff::SCAN;
-
-/// The waits before unprocessed or throttled writes are sent again.
-const BUSY: Backoff = Backoff {
-    base_ms: 25,
-    max_ms: 5_000,
-    attempts: u32::MAX,
-};
-
-/// Writes whose first request may be sent, whatever the time is: the capacity of a batch is reserved. Where every item is a
-/// request of its own, it waits for its own.
+/// Writes whose first request may be sent, whatever the time is. The capacity of a batch is reserved; where every item
+/// is a request of its own, each waits for its own.
 #[derive(Debug)]
 pub struct Admitted(pub Vec<NumberedOp>);
 
@@ -316,12 +305,7 @@ impl ItemWriter {
     }
 
     fn patience(&self) -> Patience {
-        Patience {
-            busy: 0,
-            faults: 0,
-            max_retries: self.deps.max_retries,
-            table: self.record.target.to_string(),
-        }
+        Patience::new(self.deps.max_retries, self.record.target.as_str())
     }
 
     async fn admit(&self, estimate: f64) -> Result<(), Unfinished> {
@@ -350,74 +334,6 @@ impl ItemWriter {
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         Ok(())
     }
-}
-
-/// Milliseconds to wait before the next attempt.
-struct Wait(u64);
-
-/// How often a batch was sent without anything coming of it.
-#[derive(Debug)]
-struct Patience {
-    busy: u32,
-    faults: u32,
-    max_retries: Option<u32>,
-    table: String,
-}
-
-impl Patience {
-    /// Some of the batch was done, or none.
-    fn progress(&mut self, made: bool) {
-        if made {
-            self.busy = 0;
-            self.faults = 0;
-        }
-    }
-
-    /// The wait before the next attempt, or the failure if that is no use. Without a failure the service has merely
-    /// not done all of it yet.
-    fn next(&mut self, failure: Option<Failure>) -> Result<Wait, StepError> {
-        let random = fastrand::f64();
-        let retries = self.busy.saturating_add(self.faults);
-        let given_up = self.max_retries.is_some_and(|most| retries >= most);
-        let failure = match failure {
-            Some(failure) => failure,
-            None if given_up => unprocessed(&self.table),
-            None => return Ok(self.wait_while_busy(random)),
-        };
-        if given_up {
-            return Err(StepError::Table(failure));
-        }
-        match failure.kind {
-            FailureKind::Throttled => Ok(self.wait_while_busy(random)),
-            // Damaged in transit is as good as lost: the write is repeated.
-            FailureKind::Transient | FailureKind::Corrupt => {
-                let faults = Backoff {
-                    attempts: self.max_retries.unwrap_or(FAULTS.attempts),
-                    ..FAULTS
-                };
-                let wait_ms = faults.wait_ms(self.faults, random);
-                self.faults = self.faults.saturating_add(1);
-                wait_ms.map(Wait).ok_or(StepError::Table(failure))
-            }
-            _ => Err(StepError::Table(failure)),
-        }
-    }
-
-    fn wait_while_busy(&mut self, random: f64) -> Wait {
-        let wait_ms = BUSY.wait_ms(self.busy, random).unwrap_or(BUSY.max_ms);
-        self.busy = self.busy.saturating_add(1);
-        Wait(wait_ms)
-    }
-}
-
-/// The failure of a batch that came back undone as often as was to be tried.
-fn unprocessed(table: &str) -> Failure {
-    Failure::new(
-        FailureKind::Throttled,
-        "BatchWriteItem",
-        table,
-        "writes came back unprocessed each time",
-    )
 }
 
 /// What a write probably costs: a unit for each KB that the item begins. Its JSON is longer than DynamoDB counts, so
