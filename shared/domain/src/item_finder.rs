@@ -17,8 +17,10 @@ use crate::json_walk::unquoted;
 use crate::scan::RawItems;
 
 mod array_scan;
+mod dense_check;
 
 use array_scan::ArrayScan;
+pub use dense_check::find_checked_elements;
 
 /// Where the items of one response are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

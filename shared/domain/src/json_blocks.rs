@@ -14,11 +14,17 @@ pub(crate) struct Strings {
 impl Strings {
     /// Which bytes of the next block are in a string: each opening quote is, the closing one is not.
     pub(crate) fn next(&mut self, quotes: u64, backslashes: u64) -> u64 {
-        let quotes = quotes & !self.escaped_bytes(backslashes);
+        self.next_with_escaped(quotes, backslashes).0
+    }
+
+    /// The same, and which bytes are escaped by a backslash before them.
+    pub(crate) fn next_with_escaped(&mut self, quotes: u64, backslashes: u64) -> (u64, u64) {
+        let escaped = self.escaped_bytes(backslashes);
+        let quotes = quotes & !escaped;
         let in_string = xor_up_to(quotes) ^ self.in_string;
         // All ones if the last byte is inside: the sign bit, spread.
         self.in_string = (in_string.cast_signed() >> 63).cast_unsigned();
-        in_string
+        (in_string, escaped)
     }
 
     /// Which bytes of a block are escaped by the backslash before them.

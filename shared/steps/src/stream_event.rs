@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use highwater_domain::item_finder::find_checked_elements;
 use highwater_domain::sequence_number::SequenceNumber;
 use highwater_domain::stream_arn::{StreamArn, StreamArnError};
 use highwater_domain::stream_record::{StreamRecord, Unread};
@@ -163,19 +164,37 @@ struct Source<'a> {
 impl ConsumeInput {
     /// Reads an event. Its records are slices of it and not copied.
     pub fn read(event: &Bytes) -> Result<Self, serde_json::Error> {
+        if let Some(read) = Self::read_dense(event) {
+            return Ok(read);
+        }
         let told: Spelled<'_> = serde_json::from_slice(event)?;
         let slice = |record: &RawValue| event.slice_ref(record.get().as_bytes());
-        Ok(Self {
-            records: told
-                .records
-                .map(|records| records.into_iter().map(slice).collect()),
+        let records = told.records.as_deref();
+        let records = records.map(|records| records.iter().copied().map(slice).collect());
+        Ok(Self::of(records, told))
+    }
+
+    /// Reads an event as Lambda spells it, without white space, in half the parser's time. `None` if it takes the parser to read it, or to
+    /// say why it cannot be read.
+    fn read_dense(event: &Bytes) -> Option<Self> {
+        let found = find_checked_elements(event, "Records")?;
+        let rest = found.document_without_items(event);
+        let told: Spelled<'_> = serde_json::from_slice(&rest).ok()?;
+        let records = found.into_raw_items(event.clone());
+        let records = (0..records.len()).map_while(|index| records.slice(index));
+        Some(Self::of(Some(records.collect()), told))
+    }
+
+    fn of(records: Option<Vec<Bytes>>, told: Spelled<'_>) -> Self {
+        Self {
+            records,
             window: told.window,
             state: told.state.map(ToOwned::to_owned),
             shard_id: told.shard_id,
             event_source_arn: told.event_source_arn,
             is_final_invoke_for_window: told.is_final_invoke_for_window,
             is_window_terminated_early: told.is_window_terminated_early,
-        })
+        }
     }
 
     /// Reads the records and gives each to its stream.
@@ -315,6 +334,29 @@ mod tests {
         assert_eq!(records, [r#"{"a" : "\u00e9"}"#.as_bytes(), b"{}"]);
         for record in &records {
             assert!(event.as_ptr_range().contains(&record.as_ptr()), "a slice");
+        }
+    }
+
+    #[test]
+    fn an_event_without_white_space_is_read_as_the_parser_reads_it() {
+        let whole = r#"{"Records":[{"a":{"S":"é\n"}},{"b":[1,null]}],"window":{"start":"2026-01-14T10:15:00Z","end":"2026-01-14T10:20:00Z"},"state":{"n":1,"l":[{}]},"shardId":"s","eventSourceARN":"arn","isFinalInvokeForWindow":true,"isWindowTerminatedEarly":true}"#;
+        let strange = r#"{"Records":[{}],"Records":[]}"#;
+        for (text, is_dense) in [
+            (whole, true),
+            (r#"{"Records":[]}"#, true),
+            (r#"{"Records":[{"eventID":"1"}],"more":1}"#, true),
+            (r#"{"Records":["x"]}"#, false),
+            (r#"{"state":{"n":1}}"#, false),
+            (strange, false),
+            (r#"{"Records":[{}],"window":1}"#, false),
+            (r#"{"Records":[{}]"#, false),
+        ] {
+            let dense = ConsumeInput::read_dense(&Bytes::from(text));
+            assert_eq!(dense.is_some(), is_dense, "{text}");
+            let said = |input| format!("{input:?}");
+            let read = ConsumeInput::read(&Bytes::from(text)).ok().map(said);
+            let parsed = ConsumeInput::read(&Bytes::from(format!(" {text}")));
+            assert_eq!(read, parsed.ok().map(said), "{text}");
         }
     }
 
