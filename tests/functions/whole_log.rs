@@ -20,7 +20,7 @@ use super::local_mapping::Mischief;
 fn said(record: &StreamRecord) -> Value {
     let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
     json!({
-        "event": record.event_id, "number": record.sequence_number, "change": format!("{:?}", record.change),
+        "event": record.event_id(), "number": record.sequence_number, "change": format!("{:?}", record.change),
         "at": record.created_at, "keys": json(&record.keys),
         "new": record.new_image.as_deref().map(json), "old": record.old_image.as_deref().map(json),
     })

@@ -73,12 +73,12 @@ pub fn i4_copies_are_equal(evidence: &Evidence) -> Checked {
                 let (first, rest) = copies.split_first().unwrap();
                 let differs = |record: &StreamRecord| {
                     (
-                        &record.event_id,
+                        record.event_id(),
                         &record.keys,
                         &record.new_image,
                         &record.old_image,
                     ) != (
-                        &first.1.event_id,
+                        first.1.event_id(),
                         &first.1.keys,
                         &first.1.new_image,
                         &first.1.old_image,

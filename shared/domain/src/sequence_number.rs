@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -20,7 +21,7 @@ pub const MAX_DIGITS: usize = 40;
 /// text, and is compared by its length and then by its digits. The order means something within one shard only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SequenceNumber(String);
+pub struct SequenceNumber(ArrayString<MAX_DIGITS>);
 
 /// A text that is no sequence number.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -76,13 +77,12 @@ impl FromStr for SequenceNumber {
     type Err = SequenceNumberError;
 
     fn from_str(text: &str) -> Result<Self, SequenceNumberError> {
-        let valid = (1..=MAX_DIGITS).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_digit());
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(SequenceNumberError(text.to_owned()))
-        }
+        let is_valid = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        ArrayString::from(text)
+            .ok()
+            .filter(|_| is_valid)
+            .map(Self)
+            .ok_or_else(|| SequenceNumberError(text.to_owned()))
     }
 }
 
@@ -96,7 +96,7 @@ impl TryFrom<String> for SequenceNumber {
 
 impl From<SequenceNumber> for String {
     fn from(number: SequenceNumber) -> Self {
-        number.0
+        number.as_str().to_owned()
     }
 }
 
@@ -142,7 +142,8 @@ impl OrderToken {
         Self {
             generation: Generation(0),
             shard: ShardOrdinal(0),
-            sequence_number: SequenceNumber("0".into()),
+            // One digit fits.
+            sequence_number: SequenceNumber(ArrayString::from("0").unwrap_or_default()),
         }
     }
 }

@@ -31,8 +31,7 @@ pub enum Change {
 pub struct StreamRecord {
     /// The record as it came, one JSON object.
     pub raw: Bytes,
-    /// DynamoDB's id of the event: the same wherever and however often it is delivered.
-    pub event_id: String,
+    event_id: Bytes,
     /// Its place in its shard.
     pub sequence_number: SequenceNumber,
     /// What became of the item.
@@ -148,6 +147,12 @@ impl UserIdentity<'_> {
 }
 
 impl StreamRecord {
+    /// DynamoDB's id of the event: the same wherever and however often it is delivered.
+    #[must_use]
+    pub fn event_id(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.event_id)
+    }
+
     /// Reads a record, or what remains of it: nothing that a stream sends is passed over.
     pub fn read_or_keep(raw: &Bytes) -> Result<Self, Box<Unread>> {
         Self::read(raw).map_err(|reason| Box::new(Unread::new(raw.clone(), reason)))
@@ -183,7 +188,10 @@ impl StreamRecord {
             image.map(|image| raw.slice_ref(image.get().as_bytes()))
         };
         Ok(Self {
-            event_id: record.event_id.into_owned(),
+            event_id: match record.event_id {
+                Cow::Borrowed(id) => raw.slice_ref(id.as_bytes()),
+                Cow::Owned(id) => Bytes::from(id),
+            },
             sequence_number: body.sequence_number.parse().map_err(
                 |error: crate::sequence_number::SequenceNumberError| RecordError(error.to_string()),
             )?,

@@ -63,7 +63,7 @@ impl<T: Send + Sync + 'static> ChangeReader<T> {
             ack: Ack::nobody(),
             raw: Raw::Change(Box::new(RawChange {
                 order,
-                event_id: record.event_id.clone(),
+                event_id: record.event_id().into_owned(),
                 key: record.keys.clone(),
                 new: record.new_image.clone(),
                 old: record.old_image.clone(),
@@ -118,7 +118,7 @@ impl<T: Send + Sync + 'static> ChangeReader<T> {
 
     fn letter(&self, record: &StreamRecord, place: &Place, order: &OrderToken) -> DeadLetter {
         DeadLetter {
-            event_id: record.event_id.clone(),
+            event_id: record.event_id().into_owned(),
             table: self.about.table.clone(),
             place: place.to_string(),
             key: self.about.key_json(&record.keys),

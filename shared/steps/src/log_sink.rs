@@ -188,7 +188,7 @@ impl BackFill {
         let mut there = Vec::new();
         for record in LogRecords::new(&key, name, &body[..]) {
             match record {
-                Ok(record) => there.push((record.sequence_number, record.event_id)),
+                Ok(record) => there.push((record.event_id().into_owned(), record.sequence_number)),
                 Err(damage @ LogObjectError::Record { .. }) => {
                     return Err(StepError::LogCorrupt(format!(
                         "{}: {damage}",
@@ -201,14 +201,14 @@ impl BackFill {
                 }
             }
         }
-        for (number, event) in there {
+        for (event, number) in there {
             if let Some(record) = missing.remove(&number)
-                && record.event_id != event
+                && record.event_id() != event
             {
                 return Err(StepError::LogCorrupt(format!(
                     "{}: record {number} is event {event} there and event {} in the stream",
                     log.store.url(&key),
-                    record.event_id
+                    record.event_id()
                 )));
             }
         }

@@ -76,10 +76,10 @@ impl ShardBatch {
             .records
             .binary_search_by(|held| held.sequence_number.cmp(number));
         match place.map(|index| self.records.get(index)) {
-            Ok(Some(held)) if held.event_id != record.event_id => Err(Disorder::TwoRecords {
+            Ok(Some(held)) if held.event_id() != record.event_id() => Err(Disorder::TwoRecords {
                 number: number.clone(),
-                first: held.event_id.clone(),
-                second: record.event_id,
+                first: held.event_id().into_owned(),
+                second: record.event_id().into_owned(),
             }),
             Ok(_) => {
                 self.repeated += 1;

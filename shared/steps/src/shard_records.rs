@@ -152,12 +152,16 @@ impl<'a> ShardRecords<'a> {
         if given.sequence_number != record.sequence_number {
             return Ok(true);
         }
-        if given.event_id == record.event_id {
+        if given.event_id() == record.event_id() {
             return Ok(false);
         }
         Err(StepError::LogCorrupt(format!(
             "record {} is {} in {} and {} in {}: one of them is not of this shard",
-            record.sequence_number, given.event_id, from.url, record.event_id, object.url
+            record.sequence_number,
+            given.event_id(),
+            from.url,
+            record.event_id(),
+            object.url
         )))
     }
 }

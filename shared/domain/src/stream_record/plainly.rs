@@ -35,7 +35,7 @@ pub(super) fn read(raw: &Bytes) -> Option<(StreamRecord, Option<&str>)> {
     };
     let record = StreamRecord {
         raw: raw.clone(),
-        event_id: text(id?)?.to_owned(),
+        event_id: raw.slice_ref(id.filter(|id| id.is_ascii())?),
         sequence_number: text(body.number?)?.parse().ok()?,
         change: match change? {
             b"INSERT" => Change::Insert,

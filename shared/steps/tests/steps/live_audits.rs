@@ -141,7 +141,10 @@ async fn the_auditor_believes_no_damaged_object() {
             .iter()
             .map(|record| {
                 let text = String::from_utf8(record.raw.to_vec()).unwrap();
-                let event = StreamRecord::read(&record.raw).unwrap().event_id;
+                let event = StreamRecord::read(&record.raw)
+                    .unwrap()
+                    .event_id()
+                    .into_owned();
                 let text = text.replace(&event, "another");
                 StreamRecord::read(&text.into()).unwrap()
             })

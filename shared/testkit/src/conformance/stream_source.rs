@@ -156,7 +156,10 @@ pub async fn every_record_is_given_once_and_in_order(stage: &dyn StreamStage) {
             let in_range = |end| numbers().all(|number| number <= end);
             assert!(shard.end.as_ref().is_none_or(in_range), "{}", shard.id);
             for record in &records {
-                assert!(ids.insert(record.event_id.clone()), "{record:?} came twice");
+                assert!(
+                    ids.insert(record.event_id().into_owned()),
+                    "{record:?} came twice"
+                );
                 let (key, n) = key_and_n(record);
                 of_key.entry(key).or_default().push(n);
             }
