@@ -3,6 +3,7 @@
 //! A function's `main` wires one step: [`start`] gives it the ports, [`serve`] the events.
 
 mod config;
+mod event_body;
 mod failure;
 mod invocation;
 mod live_config;

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use highwater_domain::budget::Budget;
 use highwater_steps::consume_stream::{ConsumeInput, ConsumeOutput};
 use highwater_steps::{LiveObserver as _, StepError};
-use lambda_runtime::{LambdaEvent, service_fn};
-use serde_json::value::RawValue;
+use lambda_runtime::layers::TracingLayer;
+use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 
 use crate::config::Config;
+use crate::event_body::EventBody;
 use crate::invocation::{Ids, Subject};
 use crate::observed::Observed;
 use crate::serve::{Invocation, StartError, refuse};
@@ -26,31 +27,34 @@ where
 {
     let stack = Config::from_pairs(std::env::vars())?.stack;
     let (deps, step, stack) = (&deps, &step, &stack);
-    let handler = service_fn(move |event: LambdaEvent<Box<RawValue>>| async move {
-        let LambdaEvent { payload, context } = event;
-        let span = Ids::span(&context);
-        let payload = Bytes::from(Box::<str>::from(payload).into_string());
-        span.in_scope(|| tracing::debug!(bytes = payload.len(), "invoked"));
-        let input = match read(&payload) {
-            Ok(input) => input,
-            Err(message) => {
-                let failure = refuse(&span, message);
-                // It comes again, like every batch that is answered with an error.
-                let nothing = Invocation::new(&context, span, &Ids::default(), stack.clone());
-                nothing.observer.delivered(true);
-                nothing.observer.flush();
-                return Err(failure);
-            }
-        };
-        drop(payload);
-        let invocation = Invocation::new(&context, span, &input.ids(), stack.clone());
-        invocation
-            .run(deps, |deps, budget| step(deps, input, budget))
-            .await
+    let body = EventBody::default();
+    let kept = body.clone();
+    let handler = service_fn(move |event: LambdaEvent<()>| {
+        let (payload, context) = (kept.take(), event.context);
+        async move {
+            let span = Ids::span(&context);
+            span.in_scope(|| tracing::debug!(bytes = payload.len(), "invoked"));
+            let input = match read(&payload) {
+                Ok(input) => input,
+                Err(message) => {
+                    let failure = refuse(&span, message);
+                    // It comes again, like every batch that is answered with an error.
+                    let nothing = Invocation::new(&context, span, &Ids::default(), stack.clone());
+                    nothing.observer.delivered(true);
+                    nothing.observer.flush();
+                    return Err(failure);
+                }
+            };
+            drop(payload);
+            let invocation = Invocation::new(&context, span, &input.ids(), stack.clone());
+            invocation
+                .run(deps, |deps, budget| step(deps, input, budget))
+                .await
+        }
     });
-    lambda_runtime::run(handler)
-        .await
-        .map_err(StartError::Runtime)
+    let runtime = Runtime::new(handler).layer(body);
+    let runtime = runtime.layer(TracingLayer::new());
+    runtime.run().await.map_err(StartError::Runtime)
 }
 
 fn read(payload: &Bytes) -> Result<ConsumeInput, String> {
