@@ -5,11 +5,11 @@
 //! is made by the SDK and looked at just before it is sent; those that follow are made after its pattern.
 //!
 //! A pattern is believed if it signs that first request as the SDK did, and for as long as calls are answered: after
-//! any other end the next call is the SDK's again. Nothing here retries.
+//! any other end the next call is the SDK's again. Nothing here retries: where the client does, a repeated call that
+//! failed in passing goes to the SDK, which asks as often as it always would.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
@@ -21,20 +21,21 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::RetryConfig;
 use bytes::Bytes;
 use highwater_domain::failure::FailureKind;
 use highwater_domain::reused_buffers::ReusedBuffers;
 
 use crate::answer_capture::{Capture, Captured, Slot};
 use crate::call_pattern::{CallError, Pattern, Sample};
-use crate::failure::kind_of;
+use crate::failure::{judge, kind_of};
 use crate::request_body::RequestBody;
 
 /// The call that a client makes again and again on one resource. Clones share what was learnt.
 #[derive(Clone, Debug)]
 pub(crate) struct StandingCall {
-    /// Not if the client tries again by itself: what stands is made anew, never tried again.
-    repeats: bool,
+    /// Whether the client tries again by itself.
+    retries: bool,
     standing: Arc<Mutex<Option<Standing>>>,
 }
 
@@ -46,11 +47,10 @@ struct Standing {
 }
 
 impl StandingCall {
-    /// One of this client's calls.
-    pub(crate) fn of(client: &Client) -> Self {
-        let retries = client.config().retry_config();
+    /// One of the calls of a client that is told this of retries.
+    pub(crate) fn of(retries: Option<&RetryConfig>) -> Self {
         Self {
-            repeats: retries.is_some_and(|retries| retries.max_attempts() == 1),
+            retries: retries.is_none_or(|retries| retries.max_attempts() > 1),
             standing: Arc::default(),
         }
     }
@@ -70,11 +70,13 @@ impl StandingCall {
         E: ProvideErrorMetadata,
     {
         if let Some(pattern) = self.on(resource) {
-            let answer = pattern.call(body, buffers).await;
+            let answer = pattern.call(body.clone(), buffers).await;
             if !is_answer(&answer) {
                 self.set(None);
             }
-            return answer;
+            if !self.retries || !answer.as_ref().is_err_and(is_passing) {
+                return answer;
+            }
         }
         let (slot, seen) = (Slot::default(), Slot::default());
         let own = OwnBytes {
@@ -85,7 +87,7 @@ impl StandingCall {
         if let Err(error) = sdk(own).await {
             return Err(error.map_service_error(|error| error.meta().clone()));
         }
-        if let Some(sample) = seen.take().filter(|_| self.repeats)
+        if let Some(sample) = seen.take()
             && let Some(pattern) = Sample::into_pattern(sample).await
         {
             self.set(Some(Standing {
@@ -119,6 +121,12 @@ fn is_answer<T>(answer: &Result<T, CallError>) -> bool {
         }
         Err(_) => false,
     }
+}
+
+/// Whether another try may be answered.
+fn is_passing(error: &CallError) -> bool {
+    let (kind, _) = judge(error);
+    kind.is_retryable() || kind == FailureKind::Unreachable
 }
 
 /// Has the SDK send our bytes and leave us the answer's, and looks at the request that it was about to send.

@@ -9,15 +9,17 @@ use aws_sdk_dynamodbstreams::types as sdk;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use highwater_domain::failure::{Failure, FailureKind};
 use highwater_domain::lineage::Position;
+use highwater_domain::reused_buffers::ReusedBuffers;
 use highwater_domain::sequence_number::SequenceNumber;
 use highwater_domain::shard::{Shard, ShardId, StreamListing, StreamStatus, StreamView};
 use highwater_domain::stream_source::{
     RecordPage, ShardIterator, StartAt, StreamError, StreamSource,
 };
+use serde::Serialize;
 
-use crate::answer_capture::{Capture, Slot};
 use crate::failure;
 use crate::record_capture::CapturedRecords;
+use crate::standing_call::{OwnBytes, StandingCall};
 
 const DESCRIBE: &str = "DescribeStream";
 const ITERATOR: &str = "GetShardIterator";
@@ -28,9 +30,10 @@ const OF_SHARD: char = '@';
 
 /// Reads streams by DynamoDB's Streams API.
 ///
-/// Records are slices of the response as it came over the wire, after its length and checksum were checked;
-/// the SDK parses only what stands around them. Throttles (`DescribeStream` may be called ten times a second) and
-/// failures in passing are retried as often as the client does.
+/// Records are slices of the response as it came over the wire, after its length and checksum were checked.
+/// Throttles (`DescribeStream` may be called ten times a second) and failures in passing are retried as often as the
+/// client does. Only the first `GetRecords` is all the SDK's, and those after a failure: the others are made after its
+/// pattern.
 ///
 /// An answer of `GetRecords` without a `Date` is an error: the time of an idle shard is taken from it, and the
 /// machine's own clock may be ahead, which would claim for the log what it does not have.
@@ -39,13 +42,27 @@ const OF_SHARD: char = '@';
 #[derive(Clone, Debug)]
 pub struct DynamoStreams {
     client: Client,
+    pages: StandingCall,
+    buffers: ReusedBuffers,
+}
+
+/// The request as it is sent.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RecordsBody<'a> {
+    shard_iterator: &'a str,
+    limit: u32,
 }
 
 impl DynamoStreams {
     /// A source over this client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            pages: StandingCall::of(client.config().retry_config()),
+            client,
+            buffers: ReusedBuffers::default(),
+        }
     }
 
     /// All pages of a description, the shards of all of them in the first.
@@ -157,34 +174,33 @@ impl StreamSource for DynamoStreams {
         limit: u32,
     ) -> Result<RecordPage, StreamError> {
         // DynamoDB's own iterators name no shard that could be read from them; errors should.
+        let invalid = |of, message| Failure::new(FailureKind::Invalid, RECORDS, of, message);
         let Some((shard, own)) = iterator.0.split_once(OF_SHARD) else {
             let message = format!("{:?} is no iterator of this source", iterator.0);
-            return Err(Failure::new(FailureKind::Invalid, RECORDS, "a shard", message).into());
+            return Err(invalid("a shard", message).into());
         };
-        let slot = Slot::<CapturedRecords>::default();
-        let output = self
-            .client
-            .get_records()
-            .shard_iterator(own)
-            .limit(i32::try_from(limit.clamp(1, 1000)).unwrap_or(1000))
-            .customize()
-            .interceptor(Capture::into(&slot))
-            .send()
-            .await
-            .map_err(|error| {
-                refused(RECORDS, shard, error, || {
-                    Some((shard.to_owned(), "the iterator's place".to_owned()))
-                })
-            })?;
-        let captured = slot.take().ok_or_else(|| {
-            let message = "the answer came without a page of records";
-            Failure::new(FailureKind::Corrupt, RECORDS, shard, message)
+        let body = serde_json::to_vec(&RecordsBody {
+            shard_iterator: own,
+            limit: limit.clamp(1, 1000),
+        });
+        let body = body
+            .map_err(|error| invalid(shard, error.to_string()))?
+            .into();
+        let by_sdk = |bytes: OwnBytes<CapturedRecords>| {
+            let call = self.client.get_records().shard_iterator(own);
+            call.customize().interceptor(bytes).send()
+        };
+        // One endpoint answers for all iterators.
+        let answer = self.pages.call(RECORDS, body, &self.buffers, by_sdk).await;
+        let captured = answer.map_err(|error| {
+            refused(RECORDS, shard, error, || {
+                Some((shard.to_owned(), "the iterator's place".to_owned()))
+            })
         })?;
+        let next = captured.next;
         Ok(RecordPage {
             records: captured.records,
-            next: output
-                .next_shard_iterator
-                .map(|next| ShardIterator(format!("{shard}{OF_SHARD}{next}"))),
+            next: next.map(|next| ShardIterator(format!("{shard}{OF_SHARD}{next}"))),
             answered_at: captured.answered_at,
         })
     }

@@ -23,7 +23,7 @@ const SCAN: &str = "Scan";
 ///
 /// Items are slices of the response as it came over the wire, after its length and its `x-amz-crc32`
 /// were checked. It retries as often as its client does: give it one without retries where the caller counts throttles.
-/// With such a client only its first call on a table is all the SDK's: the others are made after its pattern.
+/// Only its first call on a table is all the SDK's, and those after a failure: the others are made after its pattern.
 ///
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html>
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl DynamoScanner {
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
-            pages: StandingCall::of(&client),
+            pages: StandingCall::of(client.config().retry_config()),
             client,
             buffers: ReusedBuffers::default(),
         }

@@ -25,8 +25,8 @@ const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 ///
 /// Items go out as they are given, and those that come back undone are slices of the answer: no attribute
 /// value is built either way. It retries as often as its client does: give it one without retries, since the
-/// callers pace, count and retry by themselves. With such a client only its first call on a table is all the SDK's:
-/// the others are made after its pattern.
+/// callers pace, count and retry by themselves. Only its first call on a table is all the SDK's, and those after a
+/// failure: the others are made after its pattern.
 ///
 /// Tables are named by name or ARN. Needs `dynamodb:BatchWriteItem` and `dynamodb:PutItem`.
 ///
@@ -45,8 +45,8 @@ impl DynamoWriter {
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
-            batches: StandingCall::of(&client),
-            puts: StandingCall::of(&client),
+            batches: StandingCall::of(client.config().retry_config()),
+            puts: StandingCall::of(client.config().retry_config()),
             client,
             buffers: ReusedBuffers::default(),
         }

@@ -439,6 +439,29 @@ mod tests {
     }
 
     #[test]
+    fn long_strings_hide_nothing_that_ends_or_spoils_them() {
+        for length in 0..330 {
+            let fill = "x".repeat(length);
+            let document = |text: &str| {
+                format!(r#"{{"Items":[{{"a":{{"S":"{fill}{text}{fill}"}}}},{{"b":[]}}]}}"#)
+            };
+            for text in ["", "é", "}]", "\\\"}]", "\\\\", "\\\\\\\"]"] {
+                assert_eq!(found(&document(text)).len(), 2, "{text:?}");
+            }
+            let ended = find_items(document("\"}}]}").as_bytes());
+            assert!(
+                matches!(ended, Err(ItemFinderError::Unexpected { .. })),
+                "{ended:?}"
+            );
+            let offset = 21 + length;
+            assert_eq!(
+                find_items(document("\n").as_bytes()),
+                Err(ItemFinderError::ControlCharacter { offset })
+            );
+        }
+    }
+
+    #[test]
     fn backslash_runs_are_told_apart_across_blocks() {
         for padding in 0..70 {
             for run in 0..70 {

@@ -2,6 +2,21 @@
 //!
 //! Langdale and Lemire, "Parsing Gigabytes of JSON per Second", §3.1, <https://arxiv.org/abs/1902.08318>.
 
+use wide::u8x16;
+
+/// Whether a string that runs through a block does not end in it: no quote, nothing escaped, no control character.
+#[must_use]
+pub(crate) fn is_text(block: &[u8; 64]) -> bool {
+    let (quarters, _) = block.as_chunks::<16>();
+    let mut other = u8x16::splat(0);
+    for quarter in quarters {
+        let lane = u8x16::new(*quarter);
+        other |= lane.simd_eq(u8x16::splat(b'"')) | lane.simd_eq(u8x16::splat(b'\\'));
+        other |= lane.min(u8x16::splat(0x1f)).simd_eq(lane);
+    }
+    other.to_bitmask() == 0
+}
+
 /// What one block leaves to the next.
 #[derive(Default)]
 pub(crate) struct Strings {

@@ -69,7 +69,7 @@ async fn a_repeated_call_is_signed_and_sent_as_the_sdk_would_do_it() {
 }
 
 #[tokio::test]
-async fn another_table_and_a_client_that_retries_have_the_sdks_own_calls() {
+async fn another_table_has_the_sdks_own_call() {
     let server = Loopback::answering([good()]).await;
     let writer = server.clients().await.table_writer();
     for (table, of_sdk) in [
@@ -82,10 +82,38 @@ async fn another_table_and_a_client_that_retries_have_the_sdks_own_calls() {
         write(&writer, table).await.unwrap();
         assert_eq!(is_of_sdk(server.asked().last().unwrap()), of_sdk, "{table}");
     }
-    let retrying = DynamoWriter::new(server.clients().await.dynamodb());
-    for _ in 0..2 {
-        write(&retrying, "orders").await.unwrap();
-        assert!(is_of_sdk(server.asked().last().unwrap()));
+}
+
+async fn retrying(server: &Loopback) -> DynamoWriter {
+    DynamoWriter::new(server.clients().await.with_retries(2).dynamodb())
+}
+
+/// What may pass is the SDK's to try again; what will not is said at once.
+#[tokio::test]
+async fn where_the_client_retries_a_repeated_call_that_failed_in_passing_is_made_by_the_sdk() {
+    let refusal = |status, code| Answer::refusal(status, code, "told so");
+    for answer in [
+        refusal(400, "ThrottlingException"),
+        refusal(500, "InternalServerError"),
+        Answer::new(200, "{}").header("x-amz-crc32", "1"),
+        good().cut_at(1),
+    ] {
+        let answers = [good(), answer.clone(), answer.clone(), good()];
+        let server = Loopback::answering(answers).await;
+        let writer = retrying(&server).await;
+        for _ in 0..3 {
+            write(&writer, "orders").await.unwrap();
+        }
+        let of_sdk: Vec<bool> = server.asked().iter().map(is_of_sdk).collect();
+        // After the SDK's call was answered, there is a pattern again.
+        assert_eq!(of_sdk, [true, false, true, true, false], "{answer:?}");
+    }
+    for code in ["ValidationException", "AccessDeniedException"] {
+        let server = Loopback::answering([good(), refusal(400, code)]).await;
+        let writer = retrying(&server).await;
+        write(&writer, "orders").await.unwrap();
+        write(&writer, "orders").await.unwrap_err();
+        assert_eq!(server.asked().len(), 2, "{code}");
     }
 }
 

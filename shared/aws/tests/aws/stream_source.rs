@@ -114,6 +114,47 @@ async fn a_page_is_asked_for_again() {
     assert_eq!(server.asked().len(), 3);
 }
 
+/// Every page after the first is asked for after the first one's pattern, whichever shard it is of.
+#[tokio::test]
+async fn pages_follow_each_other_and_are_asked_for_alike() {
+    let page =
+        |id, next| format!(r#"{{"Records":[{{"eventID":"{id}"}}],"NextShardIterator":{next}}}"#);
+    let answer = |body: &str| Answer::dynamodb(body).header("date", DATE);
+    let server = Loopback::answering([
+        answer(&page(1, r#""b\u00e9""#)),
+        answer(&page(2, "null")),
+        Answer::refusal(400, "ExpiredIteratorException", "too old"),
+    ])
+    .await;
+    let source = server.clients().await.stream_source();
+    let first = source.records(&iterator(), 1000).await.unwrap();
+    let next = ShardIterator(format!("{SHARD}@bé"));
+    assert_eq!(first.next.as_ref(), Some(&next));
+    let second = source.records(&next, 1000).await.unwrap();
+    assert_eq!(second.records, [Bytes::from(r#"{"eventID":"2"}"#)]);
+    assert_eq!((second.next, second.answered_at), (None, first.answered_at));
+    let third = source.records(&ShardIterator("other@c".into()), 7).await;
+    assert!(
+        matches!(&third, Err(StreamError::IteratorExpired(shard)) if shard == "other"),
+        "{third:?}"
+    );
+    let asked = server.asked();
+    let bodies: Vec<_> = asked.iter().map(crate::loopback::Asked::json).collect();
+    let expected = [
+        json!({"ShardIterator": format!("{ARN}|1|AAAA@AA=="), "Limit": 1000}),
+        json!({"ShardIterator": "bé", "Limit": 1000}),
+        json!({"ShardIterator": "c", "Limit": 7}),
+    ];
+    assert_eq!(
+        bodies, expected,
+        "the last one once: it would not do better again"
+    );
+    for call in &asked {
+        assert_eq!(call.target, asked[0].target);
+        assert_eq!(call.headers["accept-encoding"], "identity");
+    }
+}
+
 #[tokio::test]
 async fn refusals_keep_their_meaning_and_name_the_shard() {
     let shard = SHARD.parse().unwrap();

@@ -3,7 +3,7 @@
 use wide::u8x16;
 
 use super::{FoundItems, ItemFinderError, is_space, offset};
-use crate::json_blocks::Strings;
+use crate::json_blocks::{Strings, is_text};
 
 /// The bytes of one block, bit 0 for the first: which of them are what.
 struct Block {
@@ -73,11 +73,19 @@ impl<'a> ArrayScan<'a> {
     pub(super) fn run(mut self, found: &mut FoundItems) -> Result<usize, ItemFinderError> {
         let inside = self.document.get(self.base..).unwrap_or_default();
         let (blocks, tail) = inside.as_chunks::<64>();
+        let mut is_long = false;
         for block in blocks {
-            if let Some(end) = self.block(&Block::new(block), u64::MAX, found)? {
+            // Most of a large item is in a few long strings: of them, less needs to be known.
+            if is_long && is_text(block) {
+                self.base += 64;
+                continue;
+            }
+            let block = Block::new(block);
+            if let Some(end) = self.block(&block, u64::MAX, found)? {
                 return Ok(end);
             }
             self.base += 64;
+            is_long = block.quotes == 0 && self.strings.open_string() == Some(0);
         }
         let mut last = [0_u8; 64];
         last[..tail.len()].copy_from_slice(tail);

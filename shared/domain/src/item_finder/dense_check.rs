@@ -1,7 +1,7 @@
 //! Finds the elements of an array in a document that is checked to be JSON on the way, 64 bytes at a time.
 //!
 //! Where nothing but strings has white space, tokens are neighbours when their bytes are. So nearly all of the grammar
-//! can be said of a byte and the one before it, and be asked of 64 bytes at once. Three things can not: what a bracket
+//! can be said of a byte and the one before it, and be asked of 64 bytes at once. Three things cannot: what a bracket
 //! closes, whether a comma stands in an object or in a list, and whether a string is a name. Brackets are
 //! counted, and looked at one by one where a list begins or ends; names are told apart by an addition, whose
 //! carry runs from a name's first byte to its last.
@@ -85,7 +85,7 @@ impl Lanes {
         marks
     }
 
-    /// All bytes with the bits of `with` set, or with no others.
+    /// What `with` makes of each byte.
     fn map(&self, with: impl Fn(u8x16) -> u8x16) -> Self {
         Self(self.0.map(with))
     }

@@ -166,6 +166,31 @@ fn only_the_one_list_at_the_top_is_found_and_only_where_all_of_it_is_objects() {
     }
 }
 
+/// Whole blocks may lie in a string; what stands behind them counts all the same.
+#[test]
+fn a_long_string_ends_where_the_parser_says() {
+    for length in 0..330 {
+        let fill = "x".repeat(length);
+        for (text, is_json) in [
+            ("", true),
+            ("é", true),
+            ("\\\"", true),
+            ("\\\\", true),
+            ("\\\\\\\"", true),
+            ("\\x", false),
+            ("\"", false),
+            ("\n", false),
+            ("\u{1f}", false),
+        ] {
+            let long = format!("{fill}{text}{fill}");
+            let document = format!(r#"{{"Records":[{{"a":"{long}"}},{{"{long}":["]}}"]}}]}}"#);
+            let found = found(document.as_bytes());
+            assert_eq!(found, parsed(document.as_bytes()), "{document}");
+            assert_eq!(found.is_some(), is_json, "{document}");
+        }
+    }
+}
+
 #[test]
 fn what_is_no_utf_8_is_not_found() {
     let document = "{\"Records\":[{\"a\":\"ü\"}]}".as_bytes().to_vec();
